@@ -1,0 +1,57 @@
+"""mulgil (물길): a deep-learning framework that one mind can hold. Importing it loads NumPy and nothing heavier.
+
+Names and conventions are PyTorch's where it has them: `import mulgil as torch` runs most small programs.
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+import numpy as _np
+
+from mulgil import cuda as cuda
+from mulgil import errors as errors
+from mulgil.autograd import *  # noqa: F403
+from mulgil.backend import Generator as Generator
+from mulgil.backend import default_generator as default_generator
+from mulgil.backend import device as device
+from mulgil.backend import manual_seed as manual_seed
+from mulgil.backend import set_default_dtype as set_default_dtype
+from mulgil.ops.function import Context as Context
+from mulgil.ops.function import Function as Function
+
+__version__ = "0.1.0"
+
+float32 = _np.float32
+float64 = double = _np.float64
+float16 = half = _np.float16
+uint8 = _np.uint8
+int8 = _np.int8
+int16 = _np.int16
+int32 = _np.int32
+int64 = long = _np.int64
+
+# `mulgil.float`, `mulgil.int` and `mulgil.bool` are PyTorch's names for dtypes; they are looked up below so that this file
+# and `from mulgil import *` keep Python's own.
+_DTYPES = {"float": _np.float32, "int": _np.int32, "bool": _np.bool_}
+_LAZY = {
+    "nn": "mulgil.nn",
+    "optim": "mulgil.optim",
+    "data": "mulgil.data",
+    "io": "mulgil.io",
+    "train": "mulgil.train",
+    "plot": "mulgil.plot",
+    "summary": "mulgil.nn:summary",
+    "save": "mulgil.io:save",
+    "load": "mulgil.io:load",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _DTYPES:
+        return _DTYPES[name]
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mulgil' has no attribute {name!r}")
+    path, _, attribute = _LAZY[name].partition(":")
+    found = _import_module(path)
+    globals()[name] = getattr(found, attribute) if attribute else found
+    return globals()[name]

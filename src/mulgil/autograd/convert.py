@@ -1,0 +1,144 @@
+"""Tensors to other dtypes, devices and Python values, and in-place methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mulgil.backend import Generator, default_generator, device, device_of, xp_of
+from mulgil.errors import OptionError
+from mulgil.ops.shape import Move
+
+if TYPE_CHECKING:
+    from mulgil.autograd.tensor import Tensor
+
+
+class Conversions:
+    """The part of Tensor that changes where and as what it is kept."""
+
+    __slots__ = ()
+
+    array: Any
+
+    def to(self, *where: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+        """On another device and/or as another dtype: `to("cuda")`, `to(mulgil.float64)`, `to(other_tensor)`. Itself if nothing changes."""
+        for part in where:
+            if hasattr(part, "array"):
+                device, dtype = part.device, part.dtype
+            elif _names_device(part):
+                device = part
+            else:
+                dtype = part
+        result: Any = self
+        if device is not None and _device(device) != device_of(self.array):
+            result = result.apply_function(Move(str(device)), (result,))
+        if dtype is not None:
+            result = result.astype(dtype, copy=False)
+        return result.clone() if copy and result is self else result
+
+    def cpu(self) -> Tensor:
+        return self.to("cpu")
+
+    def cuda(self, index: int | None = None) -> Tensor:
+        return self.to(_device("cuda") if index is None else device("cuda", index))
+
+    def float(self) -> Tensor:
+        return self.to(dtype=np.float32)
+
+    def double(self) -> Tensor:
+        return self.to(dtype=np.float64)
+
+    def long(self) -> Tensor:
+        return self.to(dtype=np.int64)
+
+    def int(self) -> Tensor:
+        return self.to(dtype=np.int32)
+
+    def bool(self) -> Tensor:
+        return self.to(dtype=np.bool_)
+
+    def type_as(self, other: Any) -> Tensor:
+        return self.to(dtype=other.dtype)
+
+    def contiguous(self) -> Tensor:
+        return self  # type: ignore[return-value]
+
+    def numpy(self) -> np.ndarray:
+        """The NumPy array behind this tensor; the memory is shared."""
+        return np.asarray(self)
+
+    def tolist(self) -> Any:
+        """Nested Python lists, or a number for a 0-d tensor."""
+        return self.array.tolist()
+
+    def size(self, dim: Any = None) -> Any:
+        """The shape, or the length of one axis (as PyTorch's method of that name; the number of elements is `numel()`)."""
+        return self.array.shape if dim is None else self.array.shape[dim]
+
+    def numel(self) -> Any:
+        return self.array.size
+
+    nelement = numel
+
+    def dim(self) -> Any:
+        return self.array.ndim
+
+    @property
+    def is_cuda(self) -> Any:
+        return xp_of(self.array) is not np
+
+    # ---- in place: refused while this tensor requires a gradient and operations are recorded
+
+    def _write(self, key: Any, value: Any) -> Tensor:
+        raise NotImplementedError
+
+    def fill_(self, value: Any) -> Tensor:
+        return self._write(..., value)
+
+    def zero_(self) -> Tensor:
+        return self._write(..., 0)
+
+    def copy_(self, other: Any) -> Tensor:
+        return self._write(..., other)
+
+    def add_(self, other: Any, alpha: Any = 1) -> Tensor:
+        return self._write(..., self.array + _array(other) * alpha)
+
+    def sub_(self, other: Any, alpha: Any = 1) -> Tensor:
+        return self._write(..., self.array - _array(other) * alpha)
+
+    def mul_(self, other: Any) -> Tensor:
+        return self._write(..., self.array * _array(other))
+
+    def div_(self, other: Any) -> Tensor:
+        return self._write(..., self.array / _array(other))
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+        return self._write(..., self.array.clip(min, max))
+
+    def uniform_(self, low: Any = 0.0, high: Any = 1.0, generator: Generator | None = None) -> Tensor:
+        """Filled with numbers drawn evenly from [low, high)."""
+        if low > high:
+            raise OptionError("uniform_: low must not exceed high", f"low={low}, high={high}")
+        return self._write(..., self._random(generator).uniform(low, high, self.array.shape))
+
+    def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Generator | None = None) -> Tensor:
+        """Filled with normally distributed numbers."""
+        return self._write(..., self._random(generator).normal(mean, std, self.array.shape))
+
+    def _random(self, generator: Generator | None) -> Any:
+        return (generator or default_generator).on(xp_of(self.array))
+
+
+def _array(x: Any) -> Any:
+    return getattr(x, "array", x)
+
+
+def _device(where: Any) -> device:
+    named = device(where)
+    return device("cuda", 0) if named.type == "cuda" and named.index is None else named
+
+
+def _names_device(x: Any) -> Any:
+    return isinstance(x, device) or (isinstance(x, str) and x.partition(":")[0] in ("cpu", "cuda"))

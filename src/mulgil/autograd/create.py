@@ -1,0 +1,139 @@
+"""New tensors: from data, filled, counted, and random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mulgil.autograd.tensor import Data, Tensor, as_tensor
+from mulgil.backend import Generator, default_dtype, default_generator
+from mulgil.errors import OptionError
+
+
+def tensor(data: Data, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of `data` (`as_tensor` and `from_numpy` share memory).
+
+    Example:
+        >>> tensor([[1, 2], [3, 4]], dtype=float32).shape
+        (2, 2)
+    """
+    fresh = Tensor(data, dtype=dtype, device=device)
+    return Tensor(fresh.array.copy(), requires_grad=requires_grad)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor over the memory of `array`; no copy."""
+    return Tensor(array)
+
+
+def _shape(size: tuple) -> tuple[int, ...]:
+    return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], (int, np.integer)) else size
+
+
+def full(size: tuple[int, ...], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor of shape `size`, every element `fill_value`."""
+    if dtype is None and isinstance(fill_value, float):
+        dtype = default_dtype()
+    return Tensor(np.full(size, fill_value, dtype), requires_grad, device=device)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros: `zeros(2, 3)` or `zeros((2, 3))`; the default dtype unless another is named."""
+    return full(_shape(size), 0, dtype or default_dtype(), device, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones: `ones(2, 3)` or `ones((2, 3))`; the default dtype unless another is named."""
+    return full(_shape(size), 1, dtype or default_dtype(), device, requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Memory for a Tensor; what it holds is not defined."""
+    return Tensor(np.empty(_shape(size), dtype or default_dtype()), requires_grad, device=device)
+
+
+def full_like(x: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
+    """`full` with the shape, dtype and device of x."""
+    return full(x.shape, fill_value, dtype or x.dtype, x.device)
+
+
+def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Zeros with the shape, dtype and device of x."""
+    return full_like(x, 0, dtype)
+
+
+def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
+    """Ones with the shape, dtype and device of x."""
+    return full_like(x, 1, dtype)
+
+
+def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+    """start, start + step, ... up to, without, end; `arange(n)` counts from 0."""
+    start, end = (0, start) if end is None else (start, end)
+    if dtype is None and any(isinstance(v, float) for v in (start, end, step)):
+        dtype = default_dtype()
+    return Tensor(np.arange(start, end, step, dtype))
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included."""
+    return Tensor(np.linspace(start, end, steps, dtype=dtype or default_dtype()))
+
+
+def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
+    """Ones on the diagonal of an [n, m] matrix (m = n if left out), zeros elsewhere."""
+    return Tensor(np.eye(n, m, dtype=dtype or default_dtype()))
+
+
+def _source(generator: Generator | None) -> np.random.Generator:
+    return (generator or default_generator).numpy
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Numbers drawn evenly from [0, 1)."""
+    return Tensor(np.asarray(_source(generator).random(_shape(size))), requires_grad, dtype or default_dtype(), device)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Numbers from the normal distribution with mean 0 and variance 1."""
+    return Tensor(np.asarray(_source(generator).standard_normal(_shape(size))), requires_grad, dtype or default_dtype(), device)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+    """Integers from [low, high): `randint(0, 10, (3,))`, or `randint(10, (3,))`."""
+    if size is None:
+        low, high, size = 0, low, high
+    if size is None or low >= high:
+        raise OptionError("randint: needs low < high and a size", f"low={low}, high={high}, size={size}", "randint(0, 10, (3,))")
+    return Tensor(_source(generator).integers(low, high, size, dtype=dtype))
+
+
+def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
+    """The integers 0 to n - 1 in random order."""
+    return Tensor(_source(generator).permutation(n))
+
+
+def rand_like(x: Tensor) -> Tensor:
+    """`rand` with the shape, dtype and device of x."""
+    return rand(x.shape, dtype=x.dtype, device=x.device)
+
+
+def randn_like(x: Tensor) -> Tensor:
+    """`randn` with the shape, dtype and device of x."""
+    return randn(x.shape, dtype=x.dtype, device=x.device)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether x is a Tensor."""
+    return isinstance(x, Tensor)
+
+
+def allclose(a: Data, b: Data, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    """Whether |a - b| <= atol + rtol |b| everywhere."""
+    return bool(np.allclose(as_tensor(a).cpu().array, as_tensor(b).cpu().array, rtol, atol))
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Whether a and b have the same shape and elements."""
+    return a.shape == b.shape and bool((a == b).all())

@@ -1,0 +1,166 @@
+"""NumPy's protocols: `np.exp(t)`, `np.mean(t, axis=0)`, `np.where(mask, a, b)` on Tensors give Tensors and stay differentiable.
+
+A NumPy function without an op is computed on the arrays, as long as no gradient would be lost in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mulgil.autograd.engine import is_grad_enabled
+from mulgil.errors import DTypeError, GradientError
+from mulgil.ops import elementwise as e
+from mulgil.ops import reduce as r
+from mulgil.ops import shape as s
+from mulgil.ops.linalg import MatMul
+
+UFUNCS: dict[np.ufunc, Callable] = {
+    np.add: e.Add,
+    np.subtract: e.Sub,
+    np.multiply: e.Mul,
+    np.true_divide: e.Div,
+    np.power: e.Pow,
+    np.float_power: e.Pow,
+    np.negative: e.Neg,
+    np.matmul: MatMul,
+    np.exp: e.Exp,
+    np.log: e.Log,
+    np.log1p: e.Log1p,
+    np.sqrt: e.Sqrt,
+    np.sin: e.Sin,
+    np.cos: e.Cos,
+    np.tanh: e.Tanh,
+    np.absolute: e.Abs,
+    np.maximum: e.Maximum,
+    np.minimum: e.Minimum,
+    np.floor_divide: e.FloorDiv,
+    np.remainder: e.Remainder,
+    np.equal: lambda: e.Compare("=="),
+    np.not_equal: lambda: e.Compare("!="),
+    np.less: lambda: e.Compare("<"),
+    np.less_equal: lambda: e.Compare("<="),
+    np.greater: lambda: e.Compare(">"),
+    np.greater_equal: lambda: e.Compare(">="),
+    np.logical_and: lambda: e.Bitwise("&"),
+    np.logical_or: lambda: e.Bitwise("|"),
+    np.logical_not: e.Invert,
+}
+
+
+def _reduction(op: Callable) -> Callable:
+    def call(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False, dtype: Any = None) -> Any:
+        result = op(tuple(axis) if isinstance(axis, list) else axis, bool(keepdims))(a)
+        return result if dtype is None else result.astype(dtype)
+
+    return call
+
+
+def _spread(op: Callable) -> Callable:
+    def call(a: Any, axis: Any = None, *, ddof: float = 0, correction: float | None = None, keepdims: Any = False) -> Any:
+        return op(axis, bool(keepdims), ddof if correction is None else correction)(a)
+
+    return call
+
+
+def _where(condition: Any, *choices: Any) -> Any:
+    if not choices:
+        return np.where(np.asarray(condition))
+    return e.Where()(condition, *choices)
+
+
+def _pad(a: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
+    if mode != "constant":
+        raise DTypeError('np.pad on a Tensor: only mode="constant" is differentiable', f"mode={mode!r}", "pad t.detach().numpy() instead")
+    widths = np.broadcast_to(np.asarray(pad_width), (a.ndim, 2))
+    return s.Pad(tuple((int(x), int(y)) for x, y in widths), constant_values)(a)
+
+
+FUNCTIONS: dict[Callable, Callable] = {
+    np.sum: _reduction(r.Sum),
+    np.mean: _reduction(r.Mean),
+    np.max: _reduction(r.Max),
+    np.min: _reduction(r.Min),
+    np.argmax: _reduction(r.ArgMax),
+    np.argmin: _reduction(r.ArgMin),
+    np.all: _reduction(r.All),
+    np.any: _reduction(r.Any_),
+    np.var: _spread(r.Var),
+    np.std: _spread(r.Std),
+    np.where: _where,
+    np.pad: _pad,
+    np.clip: lambda a, a_min=None, a_max=None, **k: a.clip(k.get("min", a_min), k.get("max", a_max)),
+    np.reshape: lambda a, shape, order="C": a.reshape(shape),
+    np.ravel: lambda a, order="C": a.flatten(),
+    np.transpose: lambda a, axes=None: a.permute(axes) if axes is not None else a.T,
+    np.swapaxes: lambda a, axis1, axis2: a.swapaxes(axis1, axis2),
+    np.squeeze: lambda a, axis=None: a.squeeze(axis),
+    np.expand_dims: lambda a, axis: a.unsqueeze(axis),
+    np.broadcast_to: lambda a, shape, subok=False: a.expand(shape),
+    np.concatenate: lambda arrays, axis=0: s.Concatenate(axis)(*arrays),
+    np.stack: lambda arrays, axis=0: s.Stack(axis)(*arrays),
+    np.dot: lambda a, b: a @ b if np.ndim(a) and np.ndim(b) else a * b,
+    np.full_like: lambda a, fill_value, **k: e.Fill(fill_value)(a),
+    np.zeros_like: lambda a, **k: e.Fill(0)(a),
+    np.ones_like: lambda a, **k: e.Fill(1)(a),
+    np.copy: lambda a, **k: a.clone(),
+    np.ndim: lambda a: a.ndim,
+    np.shape: lambda a: a.shape,
+    np.size: lambda a, axis=None: a.array.size if axis is None else a.shape[axis],
+}
+
+REDUCED_UFUNCS: dict[np.ufunc, Callable] = {
+    np.add: r.Sum,
+    np.maximum: r.Max,
+    np.minimum: r.Min,
+    np.logical_and: r.All,
+    np.logical_or: r.Any_,
+}
+
+
+class NumpyProtocol:
+    """The part of Tensor that NumPy calls."""
+
+    __slots__ = ()
+
+    array: Any
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if not isinstance(self.array, np.ndarray):
+            raise DTypeError("NumPy cannot see memory on the GPU", f"a tensor on {self.device}", "use t.cpu() first")  # type: ignore[attr-defined]
+        wanted = self.array if dtype is None else self.array.astype(dtype, copy=False)
+        return wanted.copy() if copy and wanted is self.array else wanted
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if method == "__call__" and ufunc in UFUNCS and out is None and not kwargs:
+            return UFUNCS[ufunc]()(*inputs)
+        if method == "reduce" and ufunc in REDUCED_UFUNCS and out is None:
+            return REDUCED_UFUNCS[ufunc](kwargs.get("axis", 0), kwargs.get("keepdims", False))(*inputs)
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        arrays = [_bare(x, name) for x in inputs]
+        if out is not None:
+            kwargs["out"] = tuple(_bare(x, name) for x in out)
+        return getattr(ufunc, method)(*arrays, **kwargs)
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        if function in FUNCTIONS and kwargs.get("out") is None:
+            return FUNCTIONS[function](*args, **kwargs)
+        name = getattr(function, "__name__", str(function))
+        return function(*(_bare(a, name) for a in args), **{k: _bare(a, name) for k, a in kwargs.items()})
+
+
+def _bare(x: Any, name: str) -> Any:
+    """`x` with arrays in place of Tensors, refusing those whose gradient would be lost."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(_bare(part, name) for part in x)
+    if not isinstance(x, NumpyProtocol):
+        return x
+    if is_grad_enabled() and x.requires_grad:  # type: ignore[attr-defined]
+        raise GradientError(
+            f"np.{name} has no gradient in mulgil, and this tensor requires one",
+            f"shape {list(x.array.shape)}",
+            f"np.{name}(t.detach()), or an op that has one",
+        )
+    return np.asarray(x)

@@ -1,0 +1,70 @@
+"""Errors that teach: the rule, what came, one hint.
+
+Every error that mulgil raises on purpose is a `MulgilError` *and* the built-in exception that a Python programmer would
+expect (`ShapeError` is a `ValueError`), so existing `except` clauses keep working.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class MulgilError(Exception):
+    """An error in three lines.
+
+    Args:
+        rule: what must hold, in one sentence.
+        got: what came instead, for example `describe(x=x, weight=w)`.
+        hint: one thing to try.
+
+    `layer` is filled in by `nn.Module` while the error passes through a model: the dotted name and class of the layer.
+    """
+
+    def __init__(self, rule: str, got: str | None = None, hint: str | None = None):
+        super().__init__(rule)
+        self.rule, self.got, self.hint = rule, got, hint
+        self.layer: str | None = None
+
+    def __str__(self) -> str:
+        rows = (("layer:", self.layer), ("got:  ", self.got), ("hint: ", self.hint))
+        return "\n".join([self.rule, *(f"  {label} {text}" for label, text in rows if text)])
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.rule, self.got, self.hint), {"layer": self.layer}
+
+
+class ShapeError(MulgilError, ValueError):
+    """Shapes that do not fit together."""
+
+
+class DTypeError(MulgilError, TypeError):
+    """A dtype that the operation cannot use, such as integer images given to a layer."""
+
+
+class DeviceError(MulgilError, RuntimeError):
+    """Arrays on two devices, or a device that this machine does not have."""
+
+
+class GradientError(MulgilError, RuntimeError):
+    """A backward pass that cannot be done: not a scalar, done twice, a saved array that changed."""
+
+
+class TraceError(MulgilError, RuntimeError):
+    """A function that cannot be compiled."""
+
+
+class DataError(MulgilError, RuntimeError):
+    """A data file or download that is missing, damaged or not what it says; names the file and the remedy."""
+
+
+class ModelFileError(MulgilError, RuntimeError):
+    """A model file that cannot be read, or that asks for a class which is not there."""
+
+
+class OptionError(MulgilError, ValueError):
+    """An argument outside its range."""
+
+
+def describe(**arrays: Any) -> str:
+    """`describe(x=x, weight=w)` -> "x[32, 1, 28, 28] float32, weight[10, 784] float32"."""
+    return ", ".join(f"{name}{list(a.shape)} {a.dtype}" if hasattr(a, "shape") else f"{name}={a!r}" for name, a in arrays.items())

@@ -1,0 +1,421 @@
+"""Elementwise ops: arithmetic, comparisons, exponentials and their kin. One text each, for arrays, symbols and Tensors.
+
+Shapes broadcast as NumPy's do; a gradient has the broadcast shape here and the engine sums it back.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+from mulgil.ops.function import Context, Function
+
+
+class Elementwise(Function):
+    """An op that treats each element alone."""
+
+    elementwise = True
+
+
+class Arithmetic(Elementwise):
+    """An elementwise op of several inputs, which are brought to one dtype first."""
+
+    promotes = True
+
+
+class Smooth(Elementwise):
+    """An elementwise op with real values: integers are cast to the default dtype first."""
+
+    floating = True
+
+
+@dataclass(frozen=True)
+class Add(Arithmetic):
+    """a + b."""
+
+    def forward(self, ctx, a, b):
+        return a + b
+
+    def backward(self, ctx, gy):
+        return gy, gy
+
+
+@dataclass(frozen=True)
+class Sub(Arithmetic):
+    """a - b."""
+
+    def forward(self, ctx, a, b):
+        return a - b
+
+    def backward(self, ctx, gy):
+        return gy, -gy if ctx.needs[1] else None
+
+
+@dataclass(frozen=True)
+class Mul(Arithmetic):
+    """a * b."""
+
+    def forward(self, ctx, a, b):
+        ctx.save(a, b)
+        return a * b
+
+    def backward(self, ctx, gy):
+        a, b = ctx.saved
+        return gy * b if ctx.needs[0] else None, gy * a if ctx.needs[1] else None
+
+
+@dataclass(frozen=True)
+class Div(Arithmetic, Smooth):
+    """a / b."""
+
+    def forward(self, ctx, a, b):
+        ctx.save(a, b)
+        return a / b
+
+    def backward(self, ctx, gy):
+        a, b = ctx.saved
+        ga = gy / b
+        return ga, -ga * a / b if ctx.needs[1] else None
+
+
+@dataclass(frozen=True)
+class Pow(Arithmetic):
+    """a ** b. The gradient to b needs a > 0 and is taken as 0 where a is 0."""
+
+    def forward(self, ctx, a, b):
+        ctx.save(a, b)
+        return a**b
+
+    def backward(self, ctx, gy):
+        a, b = ctx.saved
+        xp = ctx.xp
+        ga = gy * b * a ** (b - 1) if ctx.needs[0] else None
+        return ga, gy * a**b * xp.log(xp.where(a > 0, a, 1.0)) if ctx.needs[1] else None
+
+
+@dataclass(frozen=True)
+class Neg(Elementwise):
+    """-x."""
+
+    def forward(self, ctx, x):
+        return -x
+
+    def backward(self, ctx, gy):
+        return -gy
+
+
+@dataclass(frozen=True)
+class Compare(Arithmetic):
+    """A comparison, "==", "!=", "<", "<=", ">" or ">=": booleans, and no gradient."""
+
+    sign: str
+
+    def forward(self, ctx, a, b):
+        return SIGNS[self.sign](a, b)
+
+
+@dataclass(frozen=True)
+class Bitwise(Elementwise):
+    """ "&", "|" or "^" of booleans or integers. No gradient."""
+
+    sign: str
+
+    def forward(self, ctx, a, b):
+        return SIGNS[self.sign](a, b)
+
+
+@dataclass(frozen=True)
+class Invert(Elementwise):
+    """not x for booleans, the complement for integers. No gradient."""
+
+    def forward(self, ctx, x):
+        return ~x
+
+
+@dataclass(frozen=True)
+class FloorDiv(Arithmetic):
+    """a // b, rounded down. The gradient is 0 almost everywhere and is not computed."""
+
+    def forward(self, ctx, a, b):
+        return a // b
+
+    def backward(self, ctx, gy):
+        return None, None
+
+
+@dataclass(frozen=True)
+class Remainder(Arithmetic):
+    """a - b floor(a / b), of b's sign. The gradient goes to a alone."""
+
+    def forward(self, ctx, a, b):
+        return a % b
+
+    def backward(self, ctx, gy):
+        return gy, None
+
+
+SIGNS: dict[str, Any] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+}
+
+
+@dataclass(frozen=True)
+class Exp(Smooth):
+    """e ** x."""
+
+    def forward(self, ctx, x):
+        y = ctx.xp.exp(x)
+        ctx.save(y)
+        return y
+
+    def backward(self, ctx, gy):
+        (y,) = ctx.saved
+        return gy * y
+
+
+@dataclass(frozen=True)
+class Log(Smooth):
+    """The natural logarithm; -inf at 0 and nan below, as in NumPy."""
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return ctx.xp.log(x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return gy / x
+
+
+@dataclass(frozen=True)
+class Log1p(Smooth):
+    """log(1 + x), accurate near 0."""
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return ctx.xp.log1p(x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return gy / (1 + x)
+
+
+@dataclass(frozen=True)
+class Sqrt(Smooth):
+    """The square root; its gradient at 0 is infinite."""
+
+    def forward(self, ctx, x):
+        y = ctx.xp.sqrt(x)
+        ctx.save(y)
+        return y
+
+    def backward(self, ctx, gy):
+        (y,) = ctx.saved
+        return gy / (2 * y)
+
+
+@dataclass(frozen=True)
+class Sin(Smooth):
+    """sin x, x in radians."""
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return ctx.xp.sin(x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return gy * ctx.xp.cos(x)
+
+
+@dataclass(frozen=True)
+class Cos(Smooth):
+    """cos x, x in radians."""
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return ctx.xp.cos(x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return -gy * ctx.xp.sin(x)
+
+
+@dataclass(frozen=True)
+class Abs(Elementwise):
+    """|x|; the gradient at 0 is 0."""
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return abs(x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return ctx.xp.where(x > 0, gy, ctx.xp.where(x < 0, -gy, 0.0 * gy))
+
+
+@dataclass(frozen=True)
+class Tanh(Smooth):
+    """The hyperbolic tangent."""
+
+    def forward(self, ctx, x):
+        y = ctx.xp.tanh(x)
+        ctx.save(y)
+        return y
+
+    def backward(self, ctx, gy):
+        (y,) = ctx.saved
+        return gy * (1 - y * y)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Smooth):
+    """1 / (1 + exp(-x)). exp sees only -|x|, so nothing overflows and small values keep their digits."""
+
+    def forward(self, ctx, x):
+        e = ctx.xp.exp(-abs(x))
+        y = ctx.xp.where(x >= 0, 1.0, e) / (1 + e)
+        ctx.save(y)
+        return y
+
+    def backward(self, ctx, gy):
+        (y,) = ctx.saved
+        return gy * (y * (1 - y))
+
+
+@dataclass(frozen=True)
+class ReLU(Elementwise):
+    """max(x, 0); the gradient at 0 is 0. Source: Nair and Hinton, ICML 2010."""
+
+    def forward(self, ctx, x):
+        y = ctx.xp.maximum(x, 0)
+        ctx.save(y)
+        return y
+
+    def backward(self, ctx, gy):
+        (y,) = ctx.saved
+        return gy * (y > 0)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Elementwise):
+    """x where x > 0, else slope * x. Source: Maas et al., ICML 2013."""
+
+    slope: float = 0.01
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return ctx.xp.where(x > 0, x, self.slope * x)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return ctx.xp.where(x > 0, gy, self.slope * gy)
+
+
+@dataclass(frozen=True)
+class Maximum(Arithmetic):
+    """The larger of a and b; where they are equal the gradient is shared, as in PyTorch."""
+
+    def forward(self, ctx, a, b):
+        ctx.save(a, b)
+        return ctx.xp.maximum(a, b)
+
+    def backward(self, ctx, gy):
+        a, b = ctx.saved
+        return _to_winner(ctx, gy, a > b, a == b)
+
+
+@dataclass(frozen=True)
+class Minimum(Arithmetic):
+    """The smaller of a and b; where they are equal the gradient is shared, as in PyTorch."""
+
+    def forward(self, ctx, a, b):
+        ctx.save(a, b)
+        return ctx.xp.minimum(a, b)
+
+    def backward(self, ctx, gy):
+        a, b = ctx.saved
+        return _to_winner(ctx, gy, a < b, a == b)
+
+
+def _to_winner(ctx: Context, gy: Any, first: Any, tie: Any) -> tuple:
+    ga = ctx.xp.where(first, gy, ctx.xp.where(tie, 0.5 * gy, 0.0 * gy))
+    return ga, gy - ga
+
+
+@dataclass(frozen=True)
+class Clip(Elementwise):
+    """x limited to [low, high]; None leaves that side open. The gradient passes where low <= x <= high."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        y = x if self.low is None else ctx.xp.maximum(x, self.low)
+        return y if self.high is None else ctx.xp.minimum(y, self.high)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        gx = gy if self.low is None else ctx.xp.where(x < self.low, 0.0 * gy, gy)
+        return gx if self.high is None else ctx.xp.where(x > self.high, 0.0 * gy, gx)
+
+
+@dataclass(frozen=True)
+class Where(Function):
+    """a where the condition holds, else b. Inputs: condition (bool), a, b."""
+
+    elementwise = True
+    promotes = True
+
+    def forward(self, ctx, condition, a, b):
+        ctx.save(condition)
+        return ctx.xp.where(condition, a, b)
+
+    def backward(self, ctx, gy):
+        (condition,) = ctx.saved
+        zero = 0.0 * gy
+        return None, ctx.xp.where(condition, gy, zero), ctx.xp.where(condition, zero, gy)
+
+
+@dataclass(frozen=True)
+class Cast(Elementwise):
+    """x as another dtype; the gradient comes back in x's own."""
+
+    dtype: str
+
+    def forward(self, ctx, x):
+        ctx.save(x)
+        return x.astype(self.dtype)
+
+    def backward(self, ctx, gy):
+        (x,) = ctx.saved
+        return gy.astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Fill(Elementwise):
+    """`value` everywhere, in x's shape and dtype: the first gradient of a backward pass (1), a gradient that nobody sent (0)."""
+
+    value: float
+
+    def forward(self, ctx, x):
+        return ctx.xp.full_like(x, self.value)
+
+
+@dataclass(frozen=True)
+class Copy(Elementwise):
+    """A copy of x in memory of its own."""
+
+    def forward(self, ctx, x):
+        return x.copy()
+
+    def backward(self, ctx, gy):
+        return gy

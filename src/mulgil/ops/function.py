@@ -1,0 +1,138 @@
+"""Function, Context and run(): what an op is, and the only doorway for the arithmetic of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mulgil.backend import xp_of
+
+Array = Any  # numpy.ndarray, cupy.ndarray or a weak Python number
+
+BLOCK = 32768  # elements; the arrays of an update rule and its temporaries then stay in a core's own cache
+
+observers: list[Callable] = []  # each sees every call: observer(op, phase, ctx, arrays, outputs). The tracing compiler adds itself here.
+
+
+class Context:
+    """What an op's forward leaves for its backward.
+
+    Attributes:
+        xp: the array module to compute with (numpy or cupy; numpy also serves Tensors, through NumPy's protocols).
+        needs: for each input, whether anybody wants its gradient. A gradient that nobody wants may be returned as None.
+        saved: the arrays that `save` kept.
+        static: plain facts that backward needs, such as a shape (not arrays: the compiler would not see them).
+    """
+
+    __slots__ = ("needs", "saved", "static", "xp")
+
+    def __init__(self, xp: ModuleType = np, needs: tuple[bool, ...] = (), saved: tuple = (), static: Any = None):
+        self.xp, self.needs, self.saved, self.static = xp, needs, saved, static
+
+    def save(self, *arrays: Array) -> None:
+        """Keep arrays for backward. Call it once in forward, with inputs, outputs, or arrays of your own."""
+        self.saved = arrays
+
+
+class Function:
+    """An operation on arrays with its gradient. Subclass it to add your own.
+
+    `forward(ctx, *arrays)` returns an array or a tuple of arrays; `backward(ctx, *output_gradients)` returns one gradient
+    (or None) for each input. Both are written over `ctx.xp` and never change their arguments. Broadcasting is undone by
+    the engine. The shorter form of the books, `forward(self, x)` with `self.inputs` in `backward(self, gy)`, works too.
+
+    Example:
+        >>> class ReLU(Function):
+        ...     def forward(self, ctx, x):
+        ...         ctx.save(x)
+        ...         return ctx.xp.maximum(x, 0)
+        ...     def backward(self, ctx, gy):
+        ...         (x,) = ctx.saved
+        ...         return gy * (x > 0)
+        >>> y = ReLU()(mulgil.tensor([-1.0, 2.0]))          # doctest: +SKIP
+
+    Class attributes (facts about the op that interpreters need):
+        elementwise: each output element depends on one element of each (broadcast) input: it can be fused, and run in blocks.
+        floating: integer inputs are first cast to the default dtype, as for exp or a true division.
+        promotes: inputs of several dtypes are first brought to one.
+        inplace: positions of the inputs that the outputs overwrite (update rules).
+        view: the output shares the memory of the first input.
+        twice: the text of backward also runs on Tensors, which gives second derivatives.
+    """
+
+    elementwise: ClassVar[bool] = False
+    floating: ClassVar[bool] = False
+    promotes: ClassVar[bool] = False
+    inplace: ClassVar[tuple[int, ...]] = ()
+    view: ClassVar[bool] = False
+    twice: ClassVar[bool] = True
+    takes_context: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        forward = cls.__dict__.get("forward")
+        if forward is not None:
+            names = forward.__code__.co_varnames[1 : forward.__code__.co_argcount]
+            cls.takes_context = names[:1] == ("ctx",)
+
+    def forward(self, ctx: Context, *inputs: Array) -> Array | tuple[Array, ...]:
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, ctx: Context, *gradients: Array) -> Array | tuple[Array | None, ...]:
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Apply to Tensors (recorded, gives Tensors), or compute at once on plain arrays, as inside another op's text."""
+        for x in inputs:
+            if hasattr(x, "apply_function"):
+                return x.apply_function(self, inputs)
+        return self.forward(Context(xp_of(inputs[0])), *inputs)
+
+
+def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, ...]:
+    """Call `op.forward` or `op.backward` and let the observers see it. Returns a tuple, whatever the number of outputs."""
+    if op.inplace:
+        outputs: tuple = _overwrite(op, ctx, arrays)
+    else:
+        result = getattr(op, phase)(ctx, *arrays)
+        outputs = result if type(result) is tuple else (result,)
+        if any(type(o) is not np.ndarray and o is not None for o in outputs):
+            outputs = _as_arrays(ctx, outputs)
+    for observer in observers:
+        observer(op, phase, ctx, arrays, outputs)
+    return outputs
+
+
+def _as_arrays(ctx: Context, outputs: tuple) -> tuple:
+    """NumPy's reductions and 0-d arithmetic return scalars: make them arrays, in what was saved as well."""
+    xp = ctx.xp
+    arrays = tuple(o if o is None or isinstance(o, xp.ndarray) else xp.asarray(o) for o in outputs)
+    ctx.saved = tuple(next((a for o, a in zip(outputs, arrays, strict=True) if o is s), s) for s in ctx.saved)
+    return arrays
+
+
+def run_inplace(op: Function, *arrays: Array) -> tuple[Array, ...]:
+    """Run an update rule: its results overwrite `arrays[i] for i in op.inplace`, which are returned."""
+    return run(op, "forward", Context(xp_of(arrays[0])), *arrays)
+
+
+def _overwrite(op: Function, ctx: Context, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    first = arrays[0]
+    arrays = tuple(a.astype(first.dtype) if a.ndim == 0 and first.ndim and a.dtype != first.dtype else a for a in arrays)
+    targets = tuple(arrays[i] for i in op.inplace)
+    in_blocks = op.elementwise and ctx.xp is np and first.size > BLOCK and all(a.ndim == 0 or a.flags.c_contiguous for a in arrays)
+    if not in_blocks:
+        _store(targets, op.forward(ctx, *arrays))
+        return targets
+    flat = [a if a.ndim == 0 else a.reshape(-1) for a in arrays]
+    for start in range(0, first.size, BLOCK):
+        part = [a if a.ndim == 0 else a[start : start + BLOCK] for a in flat]
+        _store([part[i] for i in op.inplace], op.forward(ctx, *part))
+    return targets
+
+
+def _store(targets: Any, results: Any) -> None:
+    for target, result in zip(targets, results if type(results) is tuple else (results,), strict=True):
+        target[...] = result

@@ -1,0 +1,198 @@
+"""Ops that move elements without changing them: shapes, axes, joining, padding, indexing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mulgil.backend import device_of, to_device
+from mulgil.ops.function import Function
+
+
+@dataclass(frozen=True)
+class Reshape(Function):
+    """The same elements in another shape (row-major); one length may be -1. Shares memory where it can."""
+
+    shape: tuple[int, ...]
+    view = True
+
+    def forward(self, ctx, x):
+        ctx.static = x.shape
+        return x.reshape(self.shape)
+
+    def backward(self, ctx, gy):
+        return gy.reshape(ctx.static)
+
+
+@dataclass(frozen=True)
+class Transpose(Function):
+    """The axes in another order. Shares memory."""
+
+    axes: tuple[int, ...]
+    view = True
+
+    def forward(self, ctx, x):
+        return x.transpose(self.axes)
+
+    def backward(self, ctx, gy):
+        n = len(self.axes)
+        places = [a % n for a in self.axes]
+        return gy.transpose(tuple(places.index(i) for i in range(n)))
+
+
+@dataclass(frozen=True)
+class Expand(Function):
+    """x broadcast to a shape. Shares memory, so the result is read-only. (The engine sums its gradient back.)"""
+
+    shape: tuple[int, ...]
+    view = True
+
+    def forward(self, ctx, x):
+        return ctx.xp.broadcast_to(x, self.shape)
+
+    def backward(self, ctx, gy):
+        return gy
+
+
+@dataclass(frozen=True)
+class Move(Function):
+    """The same array on another device ("cpu", "cuda", "cuda:1"); the gradient travels back."""
+
+    device: str
+
+    def forward(self, ctx, x):
+        ctx.static = str(device_of(x))
+        return to_device(x, self.device)
+
+    def backward(self, ctx, gy):
+        return Move(ctx.static)(gy)
+
+
+@dataclass(frozen=True)
+class SumTo(Function):
+    """The inverse of broadcasting: sum the axes that `shape` lacks or has with length 1."""
+
+    shape: tuple[int, ...]
+
+    def forward(self, ctx, x):
+        ctx.static = x.shape
+        lead = x.ndim - len(self.shape)
+        axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(self.shape) if n == 1 and x.shape[i + lead] != 1)
+        return x.sum(axis=axes, keepdims=True).reshape(self.shape)
+
+    def backward(self, ctx, gy):
+        return ctx.xp.broadcast_to(gy, ctx.static)
+
+
+@dataclass(frozen=True)
+class Concatenate(Function):
+    """Arrays joined along an axis that they have."""
+
+    axis: int = 0
+    promotes = True
+
+    def forward(self, ctx, *xs):
+        ctx.static = [x.shape[self.axis] for x in xs]
+        return ctx.xp.concatenate(xs, axis=self.axis)
+
+    def backward(self, ctx, gy):
+        parts, start = [], 0
+        for length in ctx.static:
+            parts.append(gy[_along(self.axis % gy.ndim, slice(start, start + length))])
+            start += length
+        return tuple(parts)
+
+
+@dataclass(frozen=True)
+class Stack(Function):
+    """Arrays of one shape joined along a new axis."""
+
+    axis: int = 0
+    promotes = True
+
+    def forward(self, ctx, *xs):
+        ctx.static = len(xs)
+        return ctx.xp.stack(xs, axis=self.axis)
+
+    def backward(self, ctx, gy):
+        return tuple(gy[_along(self.axis % gy.ndim, i)] for i in range(ctx.static))
+
+
+def _along(axis: int, index: Any) -> tuple:
+    return (slice(None),) * axis + (index,)
+
+
+@dataclass(frozen=True)
+class Pad(Function):
+    """`value` around x: `width` holds (before, after) for each axis."""
+
+    width: tuple[tuple[int, int], ...]
+    value: float = 0.0
+
+    def forward(self, ctx, x):
+        ctx.static = x.shape
+        shape = tuple(n + before + after for n, (before, after) in zip(x.shape, self.width, strict=True))
+        y = ctx.xp.full(shape, self.value, x.dtype)
+        y[self._inside(x.shape)] = x
+        return y
+
+    def backward(self, ctx, gy):
+        return gy[self._inside(ctx.static)]
+
+    def _inside(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        return tuple(slice(before, before + n) for n, (before, _) in zip(shape, self.width, strict=True))
+
+
+class Slot:
+    """In an index: "the next index array", which comes as an input of the op."""
+
+    def __repr__(self) -> str:
+        return "[...]"
+
+
+SLOT = Slot()
+
+
+def _filled(key: tuple, arrays: tuple) -> tuple:
+    given = iter(arrays)
+    return tuple(next(given) if part is SLOT else part for part in key)
+
+
+@dataclass(frozen=True)
+class Index(Function):
+    """x[key], for every kind of NumPy index. Inputs: x, then the index arrays whose places in `key` are held by SLOT."""
+
+    key: tuple
+
+    @property
+    def view(self) -> bool:  # type: ignore[override]
+        return SLOT not in self.key
+
+    def forward(self, ctx, x, *arrays):
+        ctx.save(*arrays)
+        ctx.static = x.shape
+        return x[_filled(self.key, arrays)]
+
+    def backward(self, ctx, gy):
+        gx = Scatter(self.key, ctx.static)(gy, *ctx.saved)
+        return gx, *(None for _ in ctx.saved)
+
+
+@dataclass(frozen=True)
+class Scatter(Function):
+    """Zeros of `shape` with x added at an index: the transpose of `Index`. An element named twice gets both."""
+
+    key: tuple
+    shape: tuple[int, ...]
+
+    def forward(self, ctx, x, *arrays):
+        ctx.save(*arrays)
+        y = ctx.xp.zeros(self.shape, x.dtype)
+        if arrays:
+            ctx.xp.add.at(y, _filled(self.key, arrays), x)
+        else:
+            y[self.key] = x
+        return y
+
+    def backward(self, ctx, gy):
+        return Index(self.key)(gy, *ctx.saved), *(None for _ in ctx.saved)

@@ -1,0 +1,153 @@
+"""Update rules: ops that overwrite their first inputs. Optimizers, running statistics and clipping are made of these.
+
+They are elementwise texts like any other, so the eager mode runs them in cache-sized blocks and the compiler fuses them.
+0-d inputs (learning rate, step count) are arrays, not Python numbers: they change from step to step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mulgil.ops.function import Function
+
+
+class Update(Function):
+    """An elementwise op whose outputs overwrite the inputs at `inplace`. It has no gradient."""
+
+    elementwise = True
+    inplace = (0,)
+
+
+@dataclass(frozen=True)
+class SGD(Update):
+    """Gradient descent, with momentum, Nesterov's variant and L2 weight decay as PyTorch defines them.
+
+    Inputs: parameter, gradient, [momentum buffer, if momentum], learning rate (0-d).
+    Overwrites the parameter and the buffer. Source: Sutskever et al., ICML 2013.
+    """
+
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def inplace(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (0, 2) if self.momentum else (0,)
+
+    def forward(self, ctx, p, g, *buffer_and_lr):
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        if not self.momentum:
+            return p - buffer_and_lr[0] * g
+        buffer, lr = buffer_and_lr
+        buffer = self.momentum * buffer + (1 - self.dampening) * g
+        g = g + self.momentum * buffer if self.nesterov else buffer
+        return p - lr * g, buffer
+
+
+@dataclass(frozen=True)
+class BiasCorrection(Update):
+    """Adam's step count and what follows from it; all 0-d.
+
+    Inputs: t, lr, then the two results' places. Overwrites t with t + 1, and the places with lr / (1 - beta1^t) and
+    sqrt(1 - beta2^t). Keep them in float64: 1 - beta2^t loses its digits in float32.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    inplace = (0, 2, 3)
+
+    def forward(self, ctx, t, lr, step_size, root):
+        t = t + 1
+        return t, lr / (1 - self.beta1**t), ctx.xp.sqrt(1 - self.beta2**t)
+
+
+@dataclass(frozen=True)
+class Adam(Update):
+    """Adam, with L2 weight decay added to the gradient.
+
+    Inputs: parameter, gradient, first moment, second moment, step size and root from `BiasCorrection` (0-d).
+    Overwrites the parameter and both moments. Source: Kingma and Ba, ICLR 2015.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    inplace = (0, 2, 3)
+
+    def forward(self, ctx, p, g, m, v, step_size, root):
+        if self.weight_decay:
+            g = g + self.weight_decay * p
+        m = m + (1 - self.beta1) * (g - m)
+        v = v + (1 - self.beta2) * (g * g - v)
+        return p - step_size * m / (ctx.xp.sqrt(v) / root + self.eps), m, v
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: the parameter itself shrinks by lr * weight_decay.
+
+    Inputs: those of `Adam`, then the learning rate (0-d). Source: Loshchilov and Hutter, ICLR 2019.
+    """
+
+    weight_decay: float = 0.01
+
+    def forward(self, ctx, p, g, m, v, step_size, root, lr):
+        p = p * (1 - lr * self.weight_decay)
+        m = m + (1 - self.beta1) * (g - m)
+        v = v + (1 - self.beta2) * (g * g - v)
+        return p - step_size * m / (ctx.xp.sqrt(v) / root + self.eps), m, v
+
+
+@dataclass(frozen=True)
+class Lerp(Update):
+    """a moved towards b by a fraction: a + weight (b - a). Running statistics."""
+
+    weight: float
+
+    def forward(self, ctx, a, b):
+        return a + self.weight * (b - a)
+
+
+@dataclass(frozen=True)
+class Increment(Update):
+    """a + 1: counts batches."""
+
+    def forward(self, ctx, a):
+        return a + 1
+
+
+@dataclass(frozen=True)
+class Scale(Update):
+    """a times a 0-d factor: gradient clipping by norm."""
+
+    def forward(self, ctx, a, factor):
+        return a * factor
+
+
+@dataclass(frozen=True)
+class Limit(Update):
+    """a limited to [-bound, bound]: gradient clipping by value."""
+
+    bound: float
+
+    def forward(self, ctx, a):
+        return ctx.xp.minimum(ctx.xp.maximum(a, -self.bound), self.bound)
+
+
+@dataclass(frozen=True)
+class ClipFactor(Function):
+    """What gradients must be multiplied by so that their joint 2-norm is at most `max_norm`.
+
+    Inputs: any number of arrays. Returns (norm, factor), 0-d. Source: Pascanu et al., ICML 2013.
+    """
+
+    max_norm: float
+    eps: float = 1e-6
+
+    def forward(self, ctx, *gradients):
+        xp = ctx.xp
+        norm = xp.sqrt(sum(xp.vdot(g, g) for g in gradients))
+        return norm, xp.minimum(self.max_norm / (norm + self.eps), 1.0)
