@@ -95,7 +95,15 @@ for sign in "&|^":
     row(f"bitwise{sign}", elementwise.Bitwise(sign), *masks, oracle=lambda a, b, s=sign: elementwise.SIGNS[s](a, b), gradient=False)
 row("invert", elementwise.Invert(), np.array([True, False]), oracle=lambda a: ~a, gradient=False)
 row("floordiv", elementwise.FloorDiv(), (3, 4), (4,), oracle=lambda a, b: a // b, gradient=False, draw="positive")
-row("remainder", elementwise.Remainder(), (3, 4), np.array([0.7, 1.3, 2.1, 0.9]), oracle=lambda a, b: a % b.detach(), draw="positive", tags={"weight"})
+row(
+    "remainder",
+    elementwise.Remainder(),
+    (3, 4),
+    np.array([0.7, 1.3, 2.1, 0.9]),
+    oracle=lambda a, b: a % b.detach(),
+    draw="positive",
+    tags={"weight"},
+)
 for name, made, domain in [
     ("neg", elementwise.Neg, "normal"),
     ("exp", elementwise.Exp, "normal"),
@@ -171,7 +179,19 @@ for name, key, given in INDEXES:
     result = np.zeros((3, 4, 2))[shape._filled(key, given)].shape
     row(f"scatter_{name}", shape.Scatter(key, (3, 4, 2)), result, *given)
 
-for i, (a, b) in enumerate([((4,), (4,)), ((3, 4), (4, 5)), ((4,), (4, 5)), ((3, 4), (4,)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 1, 3, 4), (5, 4, 2)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,))]):
+for i, (a, b) in enumerate(
+    [
+        ((4,), (4,)),
+        ((3, 4), (4, 5)),
+        ((4,), (4, 5)),
+        ((3, 4), (4,)),
+        ((2, 3, 4), (4, 5)),
+        ((2, 3, 4), (2, 4, 5)),
+        ((2, 1, 3, 4), (5, 4, 2)),
+        ((4,), (2, 4, 3)),
+        ((2, 3, 4), (4,)),
+    ]
+):
     row(f"matmul{i}", linalg.MatMul(), a, b, oracle=lambda a, b: a @ b)
 row("affine", linalg.Affine(), (5, 4), (3, 4), (3,), oracle=lambda *t: F().linear(*t))
 row("affine_no_bias", linalg.Affine(), (5, 4), (3, 4), oracle=lambda *t: F().linear(*t))
@@ -198,21 +218,68 @@ for i, (x, w, settings) in enumerate(CONVOLUTIONS):
 
 POOLS = [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 0)), ((3, 3), (1, 1), (1, 1)), ((2, 2), (3, 3), (0, 0))]
 for i, (kernel, stride, padding) in enumerate(POOLS):
-    row(f"max_pool2d{i}", pool.MaxPool2d(kernel, stride, padding), (2, 3, 7, 6), oracle=lambda x, a=(kernel, stride, padding): F().max_pool2d(x, *a), draw="distinct")
-    row(f"avg_pool2d{i}", pool.AvgPool2d(kernel, stride, padding), (2, 3, 7, 6), oracle=lambda x, a=(kernel, stride, padding): F().avg_pool2d(x, *a))
-    row(f"avg_pool2d_inside{i}", pool.AvgPool2d(kernel, stride, padding, count_include_pad=False), (2, 3, 7, 6), oracle=lambda x, a=(kernel, stride, padding): F().avg_pool2d(x, *a, count_include_pad=False))
+    row(
+        f"max_pool2d{i}",
+        pool.MaxPool2d(kernel, stride, padding),
+        (2, 3, 7, 6),
+        oracle=lambda x, a=(kernel, stride, padding): F().max_pool2d(x, *a),
+        draw="distinct",
+    )
+    row(
+        f"avg_pool2d{i}",
+        pool.AvgPool2d(kernel, stride, padding),
+        (2, 3, 7, 6),
+        oracle=lambda x, a=(kernel, stride, padding): F().avg_pool2d(x, *a),
+    )
+    row(
+        f"avg_pool2d_inside{i}",
+        pool.AvgPool2d(kernel, stride, padding, count_include_pad=False),
+        (2, 3, 7, 6),
+        oracle=lambda x, a=(kernel, stride, padding): F().avg_pool2d(x, *a, count_include_pad=False),
+    )
     size = pool.MaxPool2d(kernel, stride, padding).out((7, 6))
     winner = np.random.default_rng(1).integers(0, kernel[0] * kernel[1], (2, 3, *size))
     if padding == (0, 0):
         row(f"max_pool2d_gradient{i}", pool.MaxPool2dGradient(kernel, stride, padding, size=(7, 6)), (2, 3, *size), winner)
         row(f"max_pool2d_pick{i}", pool.MaxPool2dPick(kernel, stride, padding), (2, 3, 7, 6), winner)
     row(f"avg_pool2d_gradient{i}", pool.AvgPool2dGradient(kernel, stride, padding, size=(7, 6)), (2, 3, *size))
-row("max_pool2d_dilated", pool.MaxPool2d((2, 2), (1, 1), dilation=(2, 2)), (2, 3, 7, 6), oracle=lambda x: F().max_pool2d(x, 2, 1, dilation=2), draw="distinct")
+row(
+    "max_pool2d_dilated",
+    pool.MaxPool2d((2, 2), (1, 1), dilation=(2, 2)),
+    (2, 3, 7, 6),
+    oracle=lambda x: F().max_pool2d(x, 2, 1, dilation=2),
+    draw="distinct",
+)
 
-row("batch_norm", norm.BatchNorm(1e-5), (6, 3), (3,), (3,), oracle=lambda x, w, b: F().batch_norm(x, None, None, w, b, training=True), first_outputs=1)
-row("batch_norm_images", norm.BatchNorm(1e-5), (2, 3, 4, 5), (3,), (3,), oracle=lambda x, w, b: F().batch_norm(x, None, None, w, b, training=True), first_outputs=1)
+row(
+    "batch_norm",
+    norm.BatchNorm(1e-5),
+    (6, 3),
+    (3,),
+    (3,),
+    oracle=lambda x, w, b: F().batch_norm(x, None, None, w, b, training=True),
+    first_outputs=1,
+)
+row(
+    "batch_norm_images",
+    norm.BatchNorm(1e-5),
+    (2, 3, 4, 5),
+    (3,),
+    (3,),
+    oracle=lambda x, w, b: F().batch_norm(x, None, None, w, b, training=True),
+    first_outputs=1,
+)
 STATISTICS = (np.array([0.1, -0.2, 0.3]), np.array([1.5, 0.7, 2.0]))
-row("batch_norm_inference", norm.BatchNormInference(1e-5), (6, 3, 2), (3,), (3,), *STATISTICS, oracle=lambda x, w, b, m, v: F().batch_norm(x, m.detach(), v.detach(), w, b), tags={"statistics"})
+row(
+    "batch_norm_inference",
+    norm.BatchNormInference(1e-5),
+    (6, 3, 2),
+    (3,),
+    (3,),
+    *STATISTICS,
+    oracle=lambda x, w, b, m, v: F().batch_norm(x, m.detach(), v.detach(), w, b),
+    tags={"statistics"},
+)
 for p in (0.0, 0.3, 1.0):
     row(f"dropout{p}", lambda p=p: random.Dropout(p, Generator(1)), (4, 5))
 
@@ -220,18 +287,78 @@ WEIGHT = np.array([0.5, 2.0, 1.0, 0.0, 3.0])
 for mode in ("mean", "sum", "none"):
     for smoothing in (0.0, 0.1):
         options = {"reduction": mode, "label_smoothing": smoothing}
-        row(f"cross_entropy_{mode}{smoothing}", loss.CrossEntropy(**options), (6, 5), labels(6), oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o))
-        row(f"cross_entropy_images_{mode}{smoothing}", loss.CrossEntropy(**options), (2, 5, 3), labels(2, 3), oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o))
-        row(f"cross_entropy_weight_{mode}{smoothing}", loss.CrossEntropy(**options), (6, 5), labels(6), WEIGHT, oracle=lambda x, t, w, o=options: F().cross_entropy(x, t, w.detach(), **o), tags={"weight"})
-        row(f"cross_entropy_ignore_{mode}{smoothing}", loss.CrossEntropy(**options, ignore_index=2), (6, 5), labels(6), oracle=lambda x, t, o=options: F().cross_entropy(x, t, ignore_index=2, **o))
-        row(f"cross_entropy_soft_{mode}{smoothing}", loss.CrossEntropy(**options), (6, 5), probabilities(6, 5), oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o))
+        row(
+            f"cross_entropy_{mode}{smoothing}",
+            loss.CrossEntropy(**options),
+            (6, 5),
+            labels(6),
+            oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o),
+        )
+        row(
+            f"cross_entropy_images_{mode}{smoothing}",
+            loss.CrossEntropy(**options),
+            (2, 5, 3),
+            labels(2, 3),
+            oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o),
+        )
+        row(
+            f"cross_entropy_weight_{mode}{smoothing}",
+            loss.CrossEntropy(**options),
+            (6, 5),
+            labels(6),
+            WEIGHT,
+            oracle=lambda x, t, w, o=options: F().cross_entropy(x, t, w.detach(), **o),
+            tags={"weight"},
+        )
+        row(
+            f"cross_entropy_ignore_{mode}{smoothing}",
+            loss.CrossEntropy(**options, ignore_index=2),
+            (6, 5),
+            labels(6),
+            oracle=lambda x, t, o=options: F().cross_entropy(x, t, ignore_index=2, **o),
+        )
+        row(
+            f"cross_entropy_soft_{mode}{smoothing}",
+            loss.CrossEntropy(**options),
+            (6, 5),
+            probabilities(6, 5),
+            oracle=lambda x, t, o=options: F().cross_entropy(x, t, **o),
+        )
     padded = np.where(np.arange(6) % 3 == 0, -100, labels(6))
-    row(f"cross_entropy_default_ignore_{mode}", loss.CrossEntropy(mode, label_smoothing=0.1), (6, 5), padded, oracle=lambda x, t, r=mode: F().cross_entropy(x, t, reduction=r, label_smoothing=0.1))
+    row(
+        f"cross_entropy_default_ignore_{mode}",
+        loss.CrossEntropy(mode, label_smoothing=0.1),
+        (6, 5),
+        padded,
+        oracle=lambda x, t, r=mode: F().cross_entropy(x, t, reduction=r, label_smoothing=0.1),
+    )
     row(f"nll_{mode}", loss.NLL(mode), (6, 5), labels(6), oracle=lambda x, t, r=mode: F().nll_loss(x, t, reduction=r))
-    row(f"nll_weight_{mode}", loss.NLL(mode), (6, 5), labels(6), WEIGHT, oracle=lambda x, t, w, r=mode: F().nll_loss(x, t, w.detach(), reduction=r), tags={"weight"})
+    row(
+        f"nll_weight_{mode}",
+        loss.NLL(mode),
+        (6, 5),
+        labels(6),
+        WEIGHT,
+        oracle=lambda x, t, w, r=mode: F().nll_loss(x, t, w.detach(), reduction=r),
+        tags={"weight"},
+    )
     row(f"mse_{mode}", loss.MSE(mode), (3, 4), (3, 4), oracle=lambda x, t, r=mode: F().mse_loss(x, t, reduction=r))
-    row(f"bce_{mode}", loss.BCEWithLogits(mode), (3, 4), np.random.default_rng(2).random((3, 4)), oracle=lambda x, t, r=mode: F().binary_cross_entropy_with_logits(x, t, reduction=r))
-    row(f"bce_weight_{mode}", loss.BCEWithLogits(mode), (3, 2), np.random.default_rng(2).random((3, 2)), np.array([2.0, 0.5]), oracle=lambda x, t, w, r=mode: F().binary_cross_entropy_with_logits(x, t, pos_weight=w.detach(), reduction=r), tags={"weight"})
+    row(
+        f"bce_{mode}",
+        loss.BCEWithLogits(mode),
+        (3, 4),
+        np.random.default_rng(2).random((3, 4)),
+        oracle=lambda x, t, r=mode: F().binary_cross_entropy_with_logits(x, t, reduction=r),
+    )
+    row(
+        f"bce_weight_{mode}",
+        loss.BCEWithLogits(mode),
+        (3, 2),
+        np.random.default_rng(2).random((3, 2)),
+        np.array([2.0, 0.5]),
+        oracle=lambda x, t, w, r=mode: F().binary_cross_entropy_with_logits(x, t, pos_weight=w.detach(), reduction=r),
+        tags={"weight"},
+    )
 
 UPDATES: list[tuple[str, update.Update, list]] = [
     ("sgd", update.SGD(), [(3, 4), (3, 4), ()]),

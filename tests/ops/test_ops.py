@@ -17,7 +17,11 @@ NO_GRADIENT_TO = {"weight": -1, "statistics": -2}  # tags: the inputs from here 
 
 def tensors(row: Row, dtype: str) -> list[Tensor]:
     arrays = row.arrays(dtype)
-    constant = min((NO_GRADIENT_TO[t] for t in row.tags & NO_GRADIENT_TO.keys()), default=0) % len(arrays) if row.tags & NO_GRADIENT_TO.keys() else len(arrays)
+    constant = (
+        min((NO_GRADIENT_TO[t] for t in row.tags & NO_GRADIENT_TO.keys()), default=0) % len(arrays)
+        if row.tags & NO_GRADIENT_TO.keys()
+        else len(arrays)
+    )
     return [Tensor(a, requires_grad=row.gradient and a.dtype.kind == "f" and i < constant) for i, a in enumerate(arrays)]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.autograd.tensor import Tensor, as_tensor, grad
+from mulgil.autograd.gradient import grad
+from mulgil.autograd.tensor import Tensor, as_tensor
 from mulgil.errors import DTypeError, GradientError, describe
 
 

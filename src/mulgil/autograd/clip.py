@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from mulgil.autograd.tensor import Tensor, make
+from mulgil.autograd.tensor import Tensor
 from mulgil.backend import xp_of
 from mulgil.errors import GradientError, OptionError
 from mulgil.ops.function import Context, run, run_inplace
@@ -42,7 +42,7 @@ def clip_grad_norm_(
     for g in gradients:
         run_inplace(Scale(), g.array, factor)
         g.bump()
-    return make(norm)
+    return Tensor.of(norm)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: Any = None) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mulgil.autograd.engine import is_grad_enabled
 from mulgil.backend import Generator, default_generator, device, device_of, xp_of
-from mulgil.errors import OptionError
+from mulgil.errors import GradientError, OptionError, describe
 from mulgil.ops.shape import Move
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ class Conversions:
     __slots__ = ()
 
     array: Any
+    version: list
+    requires_grad: Any
+    clone: Any
 
     def to(self, *where: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
         """On another device and/or as another dtype: `to("cuda")`, `to(mulgil.float64)`, `to(other_tensor)`. Itself if nothing changes."""
@@ -90,8 +94,32 @@ class Conversions:
 
     # ---- in place: refused while this tensor requires a gradient and operations are recorded
 
+    def bump(self) -> None:
+        """Tell the graph that the memory of `array` was written to: backward through an op that saved it becomes an error."""
+        self.version[0] += 1
+
     def _write(self, key: Any, value: Any) -> Tensor:
-        raise NotImplementedError
+        if self.requires_grad and is_grad_enabled():
+            raise GradientError(
+                "a tensor that requires grad cannot be changed in place while operations are recorded",
+                describe(tensor=self),
+                "write under no_grad(), or build a new tensor: where(mask, new, x)",
+            )
+        if isinstance(value, Conversions):
+            if value.requires_grad and is_grad_enabled():
+                raise GradientError(
+                    "assigning a tensor that requires grad into another would lose its gradient",
+                    describe(value=value),
+                    "use value.detach(), or stack/cat/where",
+                )
+            value = value.array
+        self.array[key] = value
+        self.bump()
+        return self  # type: ignore[return-value]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        parts = key if isinstance(key, tuple) else (key,)
+        self._write(tuple(p.array if isinstance(p, Conversions) else p for p in parts), value)
 
     def fill_(self, value: Any) -> Tensor:
         return self._write(..., value)

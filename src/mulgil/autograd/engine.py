@@ -215,6 +215,9 @@ def walk_back(outputs: list, seeds: list, wrap: Callable, create_graph: bool, re
     Returns what arrived at the leaves, id -> (leaf, gradient), and at the `wanted` inner Tensors, (node, index) -> gradient.
     """
     walk = Walk(wrap, create_graph)
+    if not create_graph and is_grad_enabled():
+        with no_grad():
+            return walk_back(outputs, seeds, wrap, create_graph, retain_graph, wanted)
     for tensor, seed in zip(outputs, seeds, strict=True):
         if seed is None:
             seed = walk.call(Fill(1.0), wrap(tensor.array) if create_graph else tensor.array)

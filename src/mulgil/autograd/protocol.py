@@ -1,4 +1,4 @@
-"""NumPy's protocols: `np.exp(t)`, `np.mean(t, axis=0)`, `np.where(mask, a, b)` on Tensors give Tensors and stay differentiable.
+"""NumPy's protocols and Python's: `np.exp(t)`, `np.mean(t, axis=0)`, `np.where(mask, a, b)` on Tensors stay differentiable.
 
 A NumPy function without an op is computed on the arrays, as long as no gradient would be lost in silence.
 """
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd.engine import is_grad_enabled
-from mulgil.errors import DTypeError, GradientError
+from mulgil.backend import default_dtype, device_of, to_device
+from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops import elementwise as e
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
@@ -81,8 +82,8 @@ def _pad(a: Any, pad_width: Any, mode: str = "constant", constant_values: float 
 FUNCTIONS: dict[Callable, Callable] = {
     np.sum: _reduction(r.Sum),
     np.mean: _reduction(r.Mean),
-    np.max: _reduction(r.Max),
-    np.min: _reduction(r.Min),
+    **dict.fromkeys((np.max, np.amax), _reduction(r.Max)),
+    **dict.fromkeys((np.min, np.amin), _reduction(r.Min)),
     np.argmax: _reduction(r.ArgMax),
     np.argmin: _reduction(r.ArgMin),
     np.all: _reduction(r.All),
@@ -149,6 +150,66 @@ class NumpyProtocol:
             return FUNCTIONS[function](*args, **kwargs)
         name = getattr(function, "__name__", str(function))
         return function(*(_bare(a, name) for a in args), **{k: _bare(a, name) for k, a in kwargs.items()})
+
+
+class PythonProtocol:
+    """The part of Tensor that Python's own syntax calls: len, for, float(), bool(), format(), repr()."""
+
+    __slots__ = ()
+
+    array: Any
+    __getitem__: Any
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Any:
+        if not self.array.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self.array)))
+
+    def item(self) -> Any:
+        """The single element as a Python number."""
+        if self.array.size != 1:
+            raise ShapeError(
+                "item: only a tensor of one element is a Python number",
+                describe(tensor=self.array),
+                "reduce first: x.mean(), or take x.tolist()",
+            )
+        return self.array.item()
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(
+                "the truth of a tensor with several elements is ambiguous", describe(tensor=self.array), "use (a == b).all() or .any()"
+            )
+        return bool(self.array.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iub" or self.array.ndim:
+            raise TypeError(f"only a 0-d integer tensor can be an index, got {describe(tensor=self.array)}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec or not self.array.ndim else str(self)
+
+    def __repr__(self) -> str:
+        on_cpu = to_device(self.array, "cpu")
+        body = np.array2string(on_cpu, separator=", ", prefix="tensor(", precision=4)
+        notes = "" if self.array.dtype in (default_dtype(), np.int64, np.bool_) else f", dtype={self.array.dtype}"
+        notes += "" if self.array is on_cpu else f", device='{device_of(self.array)}'"
+        return f"tensor({body}{notes}{self._history()})"
+
+    def _history(self) -> str:
+        return ""
 
 
 def _bare(x: Any, name: str) -> Any:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mulgil.autograd.convert import Conversions
-from mulgil.autograd.engine import Node, held_bytes, is_grad_enabled, no_grad, walk_back
+from mulgil.autograd.engine import Node, held_bytes, no_grad, walk_back
 from mulgil.autograd.methods import Methods
-from mulgil.autograd.protocol import NumpyProtocol
+from mulgil.autograd.protocol import NumpyProtocol, PythonProtocol
+from mulgil.autograd.record import call
 from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
-from mulgil.errors import DeviceError, DTypeError, GradientError, ShapeError, describe
-from mulgil.ops.elementwise import Cast
-from mulgil.ops.function import Context, Function, run
+from mulgil.errors import DTypeError, GradientError, ShapeError, describe
+from mulgil.ops.function import Function
 
 Data = Any  # a Tensor, an array, a number, or nested sequences of numbers
 RUNNING_TOTAL = 100  # additions to one scalar after which its graph is looked at
 
 
-class Tensor(Methods, Conversions, NumpyProtocol):
+class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     """An n-dimensional array with a gradient.
 
     Args:
@@ -56,6 +56,16 @@ class Tensor(Methods, Conversions, NumpyProtocol):
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
+
+    @staticmethod
+    def of(array: Any, node: Node | None = None, index: int = 0, version: list | None = None) -> Tensor:
+        """A Tensor around an array that is known to be good, made by output `index` of `node`: the quick way for results."""
+        t = Tensor.__new__(Tensor)
+        t.array, t.node, t.index = array, node, index
+        t.grad = t.name = t._hooks = None
+        t.version = [0] if version is None else version
+        t._requires_grad = node is not None
+        return t
 
     # ---- what it is
 
@@ -114,7 +124,7 @@ class Tensor(Methods, Conversions, NumpyProtocol):
 
     def apply_function(self, op: Function, inputs: Sequence[Any]) -> Any:
         """What `op(*inputs)` does for Tensors: compute, and record where gradients are wanted. A Tensor, or a tuple of them."""
-        return apply(op, *inputs)
+        return call(Tensor, op, inputs)
 
     def backward(self, gradient: Data = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires one.
@@ -128,14 +138,36 @@ class Tensor(Methods, Conversions, NumpyProtocol):
             GradientError: not a scalar and no `gradient`; nothing requires a gradient; the graph was walked before;
                 an array that backward needs was changed in place.
         """
-        leaves, _ = gradients([self], [gradient], retain_graph, create_graph)
+        leaves, _ = walk_back([self], [self.seed(gradient, create_graph)], Tensor.of, create_graph, retain_graph)
         given = set() if gradient is None else {id(getattr(gradient, "array", gradient))}
         for leaf, g in leaves.values():
             leaf._accumulate(g, given)
 
+    def seed(self, gradient: Data, create_graph: bool) -> Any:
+        """What a walk back from this tensor starts with, checked: a Tensor if the walk is recorded, else an array; None stands for 1."""
+        if not self._requires_grad:
+            raise GradientError(
+                "backward: this tensor does not depend on anything that requires grad",
+                describe(tensor=self),
+                "was it computed under no_grad(), or from detach()ed tensors?",
+            )
+        if gradient is None:
+            if self.array.size != 1:
+                raise GradientError(
+                    "backward: the start must be a single number, or come with a gradient of its shape",
+                    describe(tensor=self),
+                    "reduce it first: loss.mean().backward()",
+                )
+            return None
+        given = as_tensor(gradient)
+        if given.shape != self.shape:
+            raise ShapeError("backward: the gradient must have the tensor's shape", describe(tensor=self, gradient=given))
+        given = given.to(dtype=self.dtype)
+        return given if create_graph else given.array
+
     def _accumulate(self, g: Any, taken: set[int]) -> None:
         """Add `g` (an array, or a Tensor of a recorded walk) to `.grad`. No array becomes the gradient of two leaves."""
-        g = g if isinstance(g, Tensor) else make(g)
+        g = g if isinstance(g, Tensor) else Tensor.of(g)
         for hook in self._hooks or ():
             replaced = hook(g)
             g = g if replaced is None else replaced
@@ -144,7 +176,7 @@ class Tensor(Methods, Conversions, NumpyProtocol):
                 self.grad = self.grad + g
             return
         if g.node is None and (id(g.array) in taken or g.array.base is not None):
-            g = make(g.array.copy())
+            g = Tensor.of(g.array.copy())
         taken.add(id(g.array))
         self.grad = g
 
@@ -170,7 +202,7 @@ class Tensor(Methods, Conversions, NumpyProtocol):
 
     def detach(self) -> Tensor:
         """The same memory outside the graph."""
-        return make(self.array, version=self.version)
+        return Tensor.of(self.array, version=self.version)
 
     def __iadd__(self, other: Any) -> Tensor:
         # `a += b` makes a new tensor, as `a = a + b` does: what others hold of `a` is never changed behind their backs
@@ -186,82 +218,8 @@ class Tensor(Methods, Conversions, NumpyProtocol):
                 )
         return total
 
-    # ---- in place
-
-    def bump(self) -> None:
-        """Tell the graph that the memory of `array` was written to: backward through an op that saved it becomes an error."""
-        self.version[0] += 1
-
-    def _write(self, key: Any, value: Data) -> Tensor:
-        if self._requires_grad and is_grad_enabled():
-            raise GradientError(
-                "a tensor that requires grad cannot be changed in place while operations are recorded",
-                describe(tensor=self),
-                "write under no_grad(), or build a new tensor: where(mask, new, x)",
-            )
-        if isinstance(value, Tensor):
-            if value._requires_grad and is_grad_enabled():
-                raise GradientError(
-                    "assigning a tensor that requires grad into another would lose its gradient",
-                    describe(value=value),
-                    "use value.detach(), or stack/cat/where",
-                )
-            value = value.array
-        self.array[key] = value
-        self.bump()
-        return self
-
-    def __setitem__(self, key: Any, value: Data) -> None:
-        parts = key if isinstance(key, tuple) else (key,)
-        self._write(tuple(p.array if isinstance(p, Tensor) else p for p in parts), value)
-
-    # ---- Python's protocols
-
-    def __len__(self) -> int:
-        if not self.ndim:
-            raise TypeError("len() of a 0-d tensor")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterable[Tensor]:  # type: ignore[override]
-        if not self.ndim:
-            raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(len(self)))
-
-    def item(self) -> Any:
-        """The single element as a Python number."""
-        if self.array.size != 1:
-            raise ShapeError(
-                "item: only a tensor of one element is a Python number", describe(tensor=self), "reduce first: x.mean(), or take x.tolist()"
-            )
-        return self.array.item()
-
-    def __bool__(self) -> bool:
-        if self.array.size != 1:
-            raise ShapeError(
-                "the truth of a tensor with several elements is ambiguous", describe(tensor=self), "use (a == b).all() or .any()"
-            )
-        return bool(self.array.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.kind not in "iub" or self.ndim:
-            raise TypeError(f"only a 0-d integer tensor can be an index, got {describe(tensor=self)}")
-        return int(self.item())
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if self.array.size == 1 and (spec or self.ndim == 0) else format(str(self), spec)
-
-    def __repr__(self) -> str:
-        body = np.array2string(to_device(self.array, "cpu"), separator=", ", prefix="tensor(", precision=4)
-        notes = "" if self.dtype in (default_dtype(), np.int64, np.bool_) else f", dtype={self.dtype}"
-        notes += "" if self.device.type == "cpu" else f", device='{self.device}'"
-        notes += f", grad_fn={self.node}" if self.node is not None else ", requires_grad=True" if self._requires_grad else ""
-        return f"tensor({body}{notes})"
+    def _history(self) -> str:
+        return f", grad_fn={self.node}" if self.node is not None else ", requires_grad=True" if self._requires_grad else ""
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if self.node is not None:
@@ -271,7 +229,7 @@ class Tensor(Methods, Conversions, NumpyProtocol):
         memo[id(self)] = twin
         twin.array = None if self.array is None else self.array.copy()
         twin._requires_grad, twin.name = self._requires_grad, self.name
-        twin.grad = None if self.grad is None else make(self.grad.array.copy())
+        twin.grad = None if self.grad is None else Tensor.of(self.grad.array.copy())
         twin.__dict__.update(self.__dict__) if hasattr(self, "__dict__") else None
         return twin
 
@@ -298,16 +256,6 @@ class _same:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...
-
-
-def make(array: Any, node: Node | None = None, index: int = 0, version: list | None = None) -> Tensor:
-    """A Tensor around an array that is known to be good; the quick way for results."""
-    t = Tensor.__new__(Tensor)
-    t.array, t.node, t.index = array, node, index
-    t.grad = t.name = t._hooks = None
-    t.version = [0] if version is None else version
-    t._requires_grad = node is not None
-    return t
 
 
 def to_array(data: Data, dtype: Any) -> Any:
@@ -341,165 +289,4 @@ def as_tensor(data: Data, dtype: Any = None, device: Any = None) -> Tensor:
 
 def apply(op: Function, *inputs: Any) -> Any:
     """Run `op` on Tensors, arrays and Python numbers, and record it if a gradient is wanted. A Tensor, or a tuple of Tensors."""
-    if not op.takes_context:
-        op = BookFunction(op)
-    tensors: list[Any] = []
-    needs: list[bool] = []
-    recording = is_grad_enabled()
-    for x in inputs:
-        if not isinstance(x, Tensor):
-            x = x if type(x) in (float, int, bool) else x.item() if isinstance(x, np.generic) else Tensor(x)
-        tensors.append(x)
-        needs.append(recording and isinstance(x, Tensor) and x._requires_grad)
-    if op.promotes or op.floating:
-        tensors = _one_dtype(op, tensors)
-    arrays = [x.array if isinstance(x, Tensor) else x for x in tensors]
-    ctx = Context(_common_xp(op, arrays), tuple(needs))
-    outputs = run(op, "forward", ctx, *arrays)
-    if True not in needs:
-        results = tuple([make(a, version=tensors[0].version if op.view else None) for a in outputs])
-    else:
-        results = _record(op, ctx, tensors, arrays, outputs)
-    return results if len(results) > 1 else results[0]
-
-
-def _record(op: Function, ctx: Context, tensors: list, arrays: list, outputs: tuple) -> tuple[Tensor, ...]:
-    links, kinds = [], []
-    for x, needed in zip(tensors, ctx.needs, strict=True):
-        links.append(None if not needed else x if x.node is None else (x.node, x.index))
-        kinds.append((x.array.shape, x.array.dtype) if needed else None)
-    node = Node(op, ctx, tuple(links), tuple(kinds), len(outputs))
-    results = tuple(
-        [make(a, node if a.dtype.kind == "f" else None, i, tensors[0].version if op.view else None) for i, a in enumerate(outputs)]
-    )
-    sources = []
-    for s in ctx.saved:
-        i = next((i for i, a in enumerate(arrays) if a is s and isinstance(tensors[i], Tensor)), None)
-        o = next((o for o, a in enumerate(outputs) if a is s), None) if i is None else None
-        owner = tensors[i] if i is not None else results[o] if o is not None else None
-        sources.append(None if owner is None else (owner.version, owner.version[0], i if i is not None else ~o))  # type: ignore[operator]
-    node.sources = tuple(sources)
-    return results
-
-
-def _common_xp(op: Function, arrays: list) -> Any:
-    xp = None
-    for a in arrays:
-        if not isinstance(a, (float, int)):
-            found = np if type(a) is np.ndarray else xp_of(a)
-            if xp is not None and found is not xp:
-                raise DeviceError(
-                    f"{op}: all tensors must be on one device", ", ".join(str(device_of(a)) for a in arrays), "move them: x.to(device)"
-                )
-            xp = found
-    return xp or np
-
-
-def _one_dtype(op: Function, tensors: list) -> list:
-    """Integers beside floats become those floats; integers alone, where the op has real values, the default dtype (PyTorch's rules)."""
-    kinds = {t.array.dtype for t in tensors if isinstance(t, Tensor) and t.array.dtype.kind != "b"}
-    integers = {k for k in kinds if k.kind in "iu"}
-    if not integers and not (op.floating and not kinds):
-        return tensors
-    floats = kinds - integers
-    if not floats and not op.floating and not any(type(t) is float for t in tensors):
-        return tensors
-    target = max(floats, key=lambda k: k.itemsize) if floats else default_dtype()
-    return [
-        apply(Cast(target.str), t) if isinstance(t, Tensor) and (t.dtype in integers or op.floating) and t.dtype.kind in "iub" else t
-        for t in tensors
-    ]
-
-
-def gradients(
-    outputs: Sequence[Tensor], seeds: Sequence[Any], retain_graph: bool, create_graph: bool, wanted: tuple = ()
-) -> tuple[dict, dict]:
-    """`walk_back` with its arguments checked."""
-    ready: list[Any] = []
-    for y, seed in zip(outputs, seeds, strict=True):
-        if not y._requires_grad:
-            raise GradientError(
-                "backward: this tensor does not depend on anything that requires grad",
-                describe(tensor=y),
-                "was it computed under no_grad(), or from detach()ed tensors?",
-            )
-        if seed is None and y.array.size != 1:
-            raise GradientError(
-                "backward: the start must be a single number, or come with a gradient of its shape",
-                describe(tensor=y),
-                "reduce it first: loss.mean().backward()",
-            )
-        if seed is not None:
-            seed = as_tensor(seed)
-            if seed.shape != y.shape:
-                raise ShapeError("backward: the gradient must have the tensor's shape", describe(tensor=y, gradient=seed))
-            seed = seed.to(dtype=y.dtype)
-            seed = seed if create_graph else seed.array
-        ready.append(seed)
-    if create_graph:
-        return walk_back(list(outputs), ready, make, True, True, wanted)
-    with no_grad():
-        return walk_back(list(outputs), ready, make, False, retain_graph, wanted)
-
-
-def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Any = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
-    """The gradients of `outputs` with respect to `inputs`, as a tuple; no `.grad` is touched.
-
-    Args:
-        outputs, inputs: a Tensor or a sequence of Tensors; inputs may be leaves or computed.
-        grad_outputs: weights of the outputs' elements; None for scalars.
-        create_graph: record, so that the result can be differentiated again.
-        allow_unused: give None for an input that the outputs do not depend on, instead of raising `GradientError`.
-
-    Example:
-        >>> x = Tensor(3.0, requires_grad=True)
-        >>> (dy,) = grad(x * x * x, x, create_graph=True)
-        >>> grad(dy, x)
-        (tensor(18.),)
-    """
-    outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    seeds = [None] * len(outputs) if grad_outputs is None else [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
-    wanted = tuple((x.node, x.index) for x in inputs if x.node is not None)
-    leaves, inner = gradients(outputs, seeds, create_graph if retain_graph is None else retain_graph, create_graph, wanted)
-    found = [leaves.get(id(x), (x, None))[1] if x.node is None else inner.get((x.node, x.index)) for x in inputs]
-    for i, g in enumerate(found):
-        if g is None and not allow_unused:
-            raise GradientError(
-                "grad: the outputs do not depend on this input",
-                f"input {i}: {describe(tensor=inputs[i])}",
-                "pass allow_unused=True to get None for it",
-            )
-    return tuple(g if g is None or isinstance(g, Tensor) else make(g) for g in found)
-
-
-class BookFunction(Function):
-    """Runs a Function in the books' form: `forward(self, x)` on arrays, `backward(self, gy)` on Tensors, with `self.inputs` and `self.outputs`."""
-
-    def __init__(self, function: Any):
-        self.function = function
-
-    def __repr__(self) -> str:
-        return f"{type(self.function).__name__}()"
-
-    def forward(self, ctx, *arrays):
-        outputs = self.function.forward(*arrays)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        ctx.static = len(arrays)
-        ctx.save(*arrays, *outputs)
-        return outputs
-
-    def backward(self, ctx, *gradients):
-        saved = [as_tensor(s) for s in ctx.saved]
-        self.function.inputs = tuple(saved[: ctx.static])
-        self.function.outputs = [lambda y=y: y for y in saved[ctx.static :]]  # the books hold outputs by weak reference, and call it
-        gxs = self.function.backward(*(g if g is None else as_tensor(g) for g in gradients))
-        recorded = any(isinstance(g, Tensor) for g in gradients)
-        return tuple(g if g is None or recorded else as_tensor(g).array for g in (gxs if isinstance(gxs, tuple) else (gxs,)))
+    return call(Tensor, op, inputs)

@@ -88,7 +88,7 @@ class Conv2dWeightGradient(Convolution):
         xp, groups, out = ctx.xp, self.groups, gy.shape[2:]
         channels = x.shape[1] // groups
         framed, last = batch_last(x, xp, both(self.padding)), batch_last(gy, xp)
-        total = 0
+        total: Any = 0
         for part in image_parts(framed, self.kernel, out):
             cols = columns(framed[..., part], xp, self.kernel, self.stride, self.dilation, out)
             rows = last[..., part].reshape(groups, gy.shape[1] // groups, -1)

@@ -30,7 +30,6 @@ class Smooth(Elementwise):
     floating = True
 
 
-@dataclass(frozen=True)
 class Add(Arithmetic):
     """a + b."""
 
@@ -41,7 +40,6 @@ class Add(Arithmetic):
         return gy, gy
 
 
-@dataclass(frozen=True)
 class Sub(Arithmetic):
     """a - b."""
 
@@ -52,7 +50,6 @@ class Sub(Arithmetic):
         return gy, -gy if ctx.needs[1] else None
 
 
-@dataclass(frozen=True)
 class Mul(Arithmetic):
     """a * b."""
 
@@ -65,7 +62,6 @@ class Mul(Arithmetic):
         return gy * b if ctx.needs[0] else None, gy * a if ctx.needs[1] else None
 
 
-@dataclass(frozen=True)
 class Div(Arithmetic, Smooth):
     """a / b."""
 
@@ -79,7 +75,6 @@ class Div(Arithmetic, Smooth):
         return ga, -ga * a / b if ctx.needs[1] else None
 
 
-@dataclass(frozen=True)
 class Pow(Arithmetic):
     """a ** b. The gradient to b needs a > 0 and is taken as 0 where a is 0."""
 
@@ -94,7 +89,6 @@ class Pow(Arithmetic):
         return ga, gy * a**b * xp.log(xp.where(a > 0, a, 1.0)) if ctx.needs[1] else None
 
 
-@dataclass(frozen=True)
 class Neg(Elementwise):
     """-x."""
 
@@ -125,7 +119,6 @@ class Bitwise(Elementwise):
         return SIGNS[self.sign](a, b)
 
 
-@dataclass(frozen=True)
 class Invert(Elementwise):
     """not x for booleans, the complement for integers. No gradient."""
 
@@ -133,7 +126,6 @@ class Invert(Elementwise):
         return ~x
 
 
-@dataclass(frozen=True)
 class FloorDiv(Arithmetic):
     """a // b, rounded down. The gradient is 0 almost everywhere and is not computed."""
 
@@ -144,7 +136,6 @@ class FloorDiv(Arithmetic):
         return None, None
 
 
-@dataclass(frozen=True)
 class Remainder(Arithmetic):
     """a - b floor(a / b), of b's sign. The gradient goes to a alone."""
 
@@ -168,7 +159,6 @@ SIGNS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
 class Exp(Smooth):
     """e ** x."""
 
@@ -182,7 +172,6 @@ class Exp(Smooth):
         return gy * y
 
 
-@dataclass(frozen=True)
 class Log(Smooth):
     """The natural logarithm; -inf at 0 and nan below, as in NumPy."""
 
@@ -195,7 +184,6 @@ class Log(Smooth):
         return gy / x
 
 
-@dataclass(frozen=True)
 class Log1p(Smooth):
     """log(1 + x), accurate near 0."""
 
@@ -208,7 +196,6 @@ class Log1p(Smooth):
         return gy / (1 + x)
 
 
-@dataclass(frozen=True)
 class Sqrt(Smooth):
     """The square root; its gradient at 0 is infinite."""
 
@@ -222,7 +209,6 @@ class Sqrt(Smooth):
         return gy / (2 * y)
 
 
-@dataclass(frozen=True)
 class Sin(Smooth):
     """sin x, x in radians."""
 
@@ -235,7 +221,6 @@ class Sin(Smooth):
         return gy * ctx.xp.cos(x)
 
 
-@dataclass(frozen=True)
 class Cos(Smooth):
     """cos x, x in radians."""
 
@@ -248,7 +233,6 @@ class Cos(Smooth):
         return -gy * ctx.xp.sin(x)
 
 
-@dataclass(frozen=True)
 class Abs(Elementwise):
     """|x|; the gradient at 0 is 0."""
 
@@ -261,7 +245,6 @@ class Abs(Elementwise):
         return ctx.xp.where(x > 0, gy, ctx.xp.where(x < 0, -gy, 0.0 * gy))
 
 
-@dataclass(frozen=True)
 class Tanh(Smooth):
     """The hyperbolic tangent."""
 
@@ -275,7 +258,6 @@ class Tanh(Smooth):
         return gy * (1 - y * y)
 
 
-@dataclass(frozen=True)
 class Sigmoid(Smooth):
     """1 / (1 + exp(-x)). exp sees only -|x|, so nothing overflows and small values keep their digits."""
 
@@ -290,7 +272,6 @@ class Sigmoid(Smooth):
         return gy * (y * (1 - y))
 
 
-@dataclass(frozen=True)
 class ReLU(Elementwise):
     """max(x, 0); the gradient at 0 is 0. Source: Nair and Hinton, ICML 2010."""
 
@@ -319,7 +300,6 @@ class LeakyReLU(Elementwise):
         return ctx.xp.where(x > 0, gy, self.slope * gy)
 
 
-@dataclass(frozen=True)
 class Maximum(Arithmetic):
     """The larger of a and b; where they are equal the gradient is shared, as in PyTorch."""
 
@@ -332,7 +312,6 @@ class Maximum(Arithmetic):
         return _to_winner(ctx, gy, a > b, a == b)
 
 
-@dataclass(frozen=True)
 class Minimum(Arithmetic):
     """The smaller of a and b; where they are equal the gradient is shared, as in PyTorch."""
 
@@ -368,7 +347,6 @@ class Clip(Elementwise):
         return gx if self.high is None else ctx.xp.where(x > self.high, 0.0 * gy, gx)
 
 
-@dataclass(frozen=True)
 class Where(Function):
     """a where the condition holds, else b. Inputs: condition (bool), a, b."""
 
@@ -410,7 +388,6 @@ class Fill(Elementwise):
         return ctx.xp.full_like(x, self.value)
 
 
-@dataclass(frozen=True)
 class Copy(Elementwise):
     """A copy of x in memory of its own."""
 

@@ -77,6 +77,9 @@ class Function:
             names = forward.__code__.co_varnames[1 : forward.__code__.co_argcount]
             cls.takes_context = names[:1] == ("ctx",)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def forward(self, ctx: Context, *inputs: Array) -> Array | tuple[Array, ...]:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 

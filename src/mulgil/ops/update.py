@@ -7,6 +7,7 @@ They are elementwise texts like any other, so the eager mode runs them in cache-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mulgil.ops.function import Function
 
@@ -15,7 +16,7 @@ class Update(Function):
     """An elementwise op whose outputs overwrite the inputs at `inplace`. It has no gradient."""
 
     elementwise = True
-    inplace = (0,)
+    inplace: ClassVar[tuple[int, ...]] = (0,)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class BiasCorrection(Update):
 
     beta1: float = 0.9
     beta2: float = 0.999
-    inplace = (0, 2, 3)
+    inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
 
     def forward(self, ctx, t, lr, step_size, root):
         t = t + 1
@@ -75,7 +76,7 @@ class Adam(Update):
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
-    inplace = (0, 2, 3)
+    inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
 
     def forward(self, ctx, p, g, m, v, step_size, root):
         if self.weight_decay:
@@ -94,7 +95,7 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def forward(self, ctx, p, g, m, v, step_size, root, lr):
+    def forward(self, ctx, p, g, m, v, step_size, root, lr):  # type: ignore[override]
         p = p * (1 - lr * self.weight_decay)
         m = m + (1 - self.beta1) * (g - m)
         v = v + (1 - self.beta2) * (g * g - v)
@@ -111,7 +112,6 @@ class Lerp(Update):
         return a + self.weight * (b - a)
 
 
-@dataclass(frozen=True)
 class Increment(Update):
     """a + 1: counts batches."""
 
@@ -119,7 +119,6 @@ class Increment(Update):
         return a + 1
 
 
-@dataclass(frozen=True)
 class Scale(Update):
     """a times a 0-d factor: gradient clipping by norm."""
 

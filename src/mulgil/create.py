@@ -10,6 +10,30 @@ from mulgil.autograd.tensor import Data, Tensor, as_tensor
 from mulgil.backend import Generator, default_dtype, default_generator
 from mulgil.errors import OptionError
 
+__all__ = [
+    "tensor",
+    "from_numpy",
+    "full",
+    "zeros",
+    "ones",
+    "empty",
+    "full_like",
+    "zeros_like",
+    "ones_like",
+    "arange",
+    "linspace",
+    "eye",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+    "rand_like",
+    "randn_like",
+    "is_tensor",
+    "allclose",
+    "equal",
+]
+
 
 def tensor(data: Data, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of `data` (`as_tensor` and `from_numpy` share memory).
@@ -73,7 +97,7 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
     start, end = (0, start) if end is None else (start, end)
     if dtype is None and any(isinstance(v, float) for v in (start, end, step)):
         dtype = default_dtype()
-    return Tensor(np.arange(start, end, step, dtype))
+    return Tensor(np.arange(start, end, step, dtype))  # type: ignore[call-overload]
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:

@@ -1,0 +1,190 @@
+"""Modules that hold modules: Sequential, ModuleList, ModuleDict."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from mulgil.nn.module import Module
+
+
+class _Container(Module):
+    """A module whose children are its constructor arguments, whatever was appended later."""
+
+    @property
+    def _arguments(self) -> tuple[tuple, dict] | None:  # type: ignore[override]
+        if type(self).__init__.__module__ == __name__:
+            return self._present_arguments(), {}
+        return self.__dict__["_arguments"]  # a subclass with a constructor of its own is rebuilt by that
+
+    def _present_arguments(self) -> tuple:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._members("module"))
+
+    def _children(self) -> list[Module]:
+        return list(self._members("module").values())
+
+    def _replace(self, named: Iterable[tuple[str, Module]]) -> None:
+        """Take these children instead of the present ones."""
+        named = list(named)
+        for name in tuple(self._members("module")):
+            delattr(self, name)
+        for name, module in named:
+            self.add_module(name, module)
+
+    def _names(self, index: int | slice) -> list[str]:
+        names = list(self._members("module"))
+        if isinstance(index, slice):
+            return names[index]
+        index = operator.index(index)
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"{type(self).__name__}: index {index} is out of range for {len(names)} modules")
+        return [names[index]]
+
+
+class _List(_Container):
+    """What Sequential and ModuleList share: a list of children named 0, 1, 2, ..."""
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._children())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        names = self._names(index)
+        return self._part(names) if isinstance(index, slice) else getattr(self, names[0])
+
+    def _part(self, names: list[str]) -> Module:
+        raise NotImplementedError
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        setattr(self, self._names(index)[0], module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        gone = set(self._names(index))
+        kept = [(name, module) for name, module in self._members("module").items() if name not in gone]
+        numbered = all(name.isdigit() for name, _ in kept)
+        self._replace((str(i) if numbered else name, module) for i, (name, module) in enumerate(kept))
+
+    def append(self, module: Module) -> Any:
+        """Add a module at the end. Returns self."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Any:
+        """Add several modules at the end. Returns self."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Any:
+        """Put a module before position `index`. Returns self."""
+        modules = self._children()
+        modules.insert(index, module)
+        self._replace((str(i), module) for i, module in enumerate(modules))
+        return self
+
+
+class Sequential(_List):
+    """Modules applied one after the other.
+
+    Example:
+        >>> model = Sequential(Flatten(), Linear(784, 10))
+        >>> model = Sequential(OrderedDict(flatten=Flatten(), out=Linear(784, 10)))     # with names
+        >>> model[1], model[:1], len(model)
+    """
+
+    def __init__(self, *modules: Module | Mapping[str, Module]):
+        super().__init__()
+        first = modules[0] if len(modules) == 1 else None
+        named = first.items() if isinstance(first, Mapping) else ((str(i), module) for i, module in enumerate(modules))
+        for name, module in named:
+            self.add_module(name, module)  # type: ignore[arg-type]
+
+    def _present_arguments(self) -> tuple:
+        members = self._members("module")
+        numbered = list(members) == [str(i) for i in range(len(members))]
+        return tuple(members.values()) if numbered else (members,)
+
+    def _part(self, names: list[str]) -> Module:
+        return Sequential({name: getattr(self, name) for name in names})
+
+    def forward(self, x: Any) -> Any:
+        values = self.__dict__
+        for name, kind in self._kinds.items():
+            if kind == "module":
+                x = values[name](x)
+        return x
+
+
+class ModuleList(_List):
+    """A list of modules whose parameters are found; it has no forward of its own."""
+
+    def __init__(self, modules: Iterable[Module] | None = None):
+        super().__init__()
+        self.extend(modules or ())
+
+    def _part(self, names: list[str]) -> Module:
+        return ModuleList(getattr(self, name) for name in names)
+
+    def _present_arguments(self) -> tuple:
+        return (self._children(),)
+
+    def _child_lines(self) -> list[str]:
+        """Equal neighbours on one line, as PyTorch prints them: `(0-2): 3 x ReLU()`."""
+        groups: list[list] = []  # [first index, last index, repr]
+        for i, module in enumerate(self._children()):
+            text = repr(module)
+            if groups and groups[-1][2] == text:
+                groups[-1][1] = i
+            else:
+                groups.append([i, i, text])
+        lines = []
+        for first, last, text in groups:
+            label = f"({first}): {text}" if first == last else f"({first}-{last}): {last - first + 1} x {text}"
+            lines.append(label.replace("\n", "\n  "))
+        return lines
+
+
+class ModuleDict(_Container):
+    """A dictionary of modules whose parameters are found; it has no forward of its own."""
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
+        super().__init__()
+        self.update(modules or {})
+
+    def _present_arguments(self) -> tuple:
+        return (self._members("module"),)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace modules."""
+        for name, module in modules.items() if isinstance(modules, Mapping) else modules:
+            self[name] = module
+
+    def __getitem__(self, name: str) -> Module:
+        return self._members("module")[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self.add_module(name, module)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members("module"))
+
+    def __contains__(self, name: object) -> bool:
+        return self._kinds.get(name) == "module"  # type: ignore[call-overload]
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._members("module").keys()
+
+    def values(self) -> Iterable[Module]:
+        """The modules."""
+        return self._members("module").values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """(name, module) pairs."""
+        return self._members("module").items()

@@ -1,0 +1,29 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mulgil.autograd import Tensor
+from mulgil.errors import OptionError
+from mulgil.nn import functional as F
+from mulgil.nn.module import Module
+
+
+class Dropout(Module):
+    """In training mode each element is zeroed with probability p and the others are divided by 1 - p; in evaluation mode x as it is.
+
+    `inplace` is accepted and ignored. Source: Srivastava et al., JMLR 2014.
+    """
+
+    def __init__(self, p: float = 0.5, inplace: bool = False):
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise OptionError("Dropout: p must be between 0 and 1", repr(p))
+        self.p, self.inplace = p, inplace
+
+    def forward(self, x: Any) -> Tensor:
+        return F.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"

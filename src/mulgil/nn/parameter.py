@@ -1,0 +1,5 @@
+"""PyTorch's `nn.parameter`."""
+
+from mulgil.autograd import Parameter
+
+__all__ = ["Parameter"]
