@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -213,8 +213,8 @@ for i, (x, w, settings) in enumerate(CONVOLUTIONS):
     row(f"conv2d{i}", made_conv, x, w, (w[0],), oracle=lambda x, w, b, s=settings: F().conv2d(x, w, b, **s))
     row(f"conv2d_no_bias{i}", made_conv, x, w, oracle=lambda x, w, s=settings: F().conv2d(x, w, **s))
     y = made_conv(np.zeros(x), np.zeros(w)).shape
-    row(f"conv2d_input_gradient{i}", conv.Conv2dInputGradient(*made_conv.settings(), x[2:]), y, w)
-    row(f"conv2d_weight_gradient{i}", conv.Conv2dWeightGradient(*made_conv.settings(), w[2:]), x, y)
+    row(f"conv2d_input_gradient{i}", conv.Conv2dInputGradient(*astuple(made_conv)[:4], x[2:]), y, w)
+    row(f"conv2d_weight_gradient{i}", conv.Conv2dWeightGradient(*astuple(made_conv)[:4], w[2:]), x, y)
 
 POOLS = [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 0)), ((3, 3), (1, 1), (1, 1)), ((2, 2), (3, 3), (0, 0))]
 for i, (kernel, stride, padding) in enumerate(POOLS):

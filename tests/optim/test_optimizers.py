@@ -133,15 +133,15 @@ def test_clipping_is_pytorchs(clip, name):
 def test_clip_grad_norm_returns_the_norm():
     p = nn.Parameter(np.zeros(2))
     p.grad = mulgil.tensor(np.array([3.0, 4.0]))
-    assert optim.clip_grad_norm_(p, 10.0).item() == 5.0 and p.grad.tolist() == [3, 4]
-    assert optim.clip_grad_norm_([p, nn.Parameter(np.zeros(1))], 1.0).item() == 5.0
+    assert nn.utils.clip_grad_norm_(p, 10.0).item() == 5.0 and p.grad.tolist() == [3, 4]
+    assert nn.utils.clip_grad_norm_([p, nn.Parameter(np.zeros(1))], 1.0).item() == 5.0
     np.testing.assert_allclose(p.grad.numpy(), [0.6, 0.8], rtol=1e-6)
-    assert optim.clip_grad_norm_([nn.Parameter(np.zeros(1))], 1.0).item() == 0
+    assert nn.utils.clip_grad_norm_([nn.Parameter(np.zeros(1))], 1.0).item() == 0
     p.grad = mulgil.tensor(np.array([np.inf, 0.0]))
     with pytest.raises(GradientError, match="finite"):
-        optim.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(p, 1.0, error_if_nonfinite=True)
     with pytest.raises(OptionError, match="norm_type"):
-        optim.clip_grad_norm_(p, 1.0, norm_type=1)
+        nn.utils.clip_grad_norm_(p, 1.0, norm_type=1)
 
 
 # ---------------------------------------------------------------------- state

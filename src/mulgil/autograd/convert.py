@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from mulgil.ops.shape import Move
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
+
+
+def _cast(dtype: Any) -> Callable[[Any], Tensor]:
+    return lambda self: self.to(dtype=dtype)
 
 
 class Conversions:
@@ -47,23 +52,8 @@ class Conversions:
     def cuda(self, index: int | None = None) -> Tensor:
         return self.to(_device("cuda") if index is None else device("cuda", index))
 
-    def float(self) -> Tensor:
-        return self.to(dtype=np.float32)
-
-    def double(self) -> Tensor:
-        return self.to(dtype=np.float64)
-
-    def long(self) -> Tensor:
-        return self.to(dtype=np.int64)
-
-    def int(self) -> Tensor:
-        return self.to(dtype=np.int32)
-
-    def bool(self) -> Tensor:
-        return self.to(dtype=np.bool_)
-
-    def type_as(self, other: Any) -> Tensor:
-        return self.to(dtype=other.dtype)
+    float, double = _cast(np.float32), _cast(np.float64)
+    long, int, bool = _cast(np.int64), _cast(np.int32), _cast(np.bool_)
 
     def contiguous(self) -> Tensor:
         return self  # type: ignore[return-value]
@@ -83,8 +73,6 @@ class Conversions:
     def numel(self) -> Any:
         return self.array.size
 
-    nelement = numel
-
     def dim(self) -> Any:
         return self.array.ndim
 
@@ -100,20 +88,12 @@ class Conversions:
 
     def _write(self, key: Any, value: Any) -> Tensor:
         if self.requires_grad and is_grad_enabled():
-            raise GradientError(
-                "a tensor that requires grad cannot be changed in place while operations are recorded",
-                describe(tensor=self),
-                "write under no_grad(), or build a new tensor: where(mask, new, x)",
-            )
-        if isinstance(value, Conversions):
-            if value.requires_grad and is_grad_enabled():
-                raise GradientError(
-                    "assigning a tensor that requires grad into another would lose its gradient",
-                    describe(value=value),
-                    "use value.detach(), or stack/cat/where",
-                )
-            value = value.array
-        self.array[key] = value
+            rule = "a tensor that requires grad cannot be changed in place while operations are recorded"
+            raise GradientError(rule, describe(tensor=self), "write under no_grad(), or build a new tensor: where(mask, new, x)")
+        if isinstance(value, Conversions) and value.requires_grad and is_grad_enabled():
+            rule = "assigning a tensor that requires grad into another would lose its gradient"
+            raise GradientError(rule, describe(value=value), "use value.detach(), or stack/cat/where")
+        self.array[key] = _array(value)
         self.bump()
         return self  # type: ignore[return-value]
 

@@ -97,11 +97,9 @@ class Node:
         for source in self.sources:
             if source is not None and source[0][0] != source[1]:
                 place = f"input {source[2]}" if source[2] >= 0 else "the output"
-                raise GradientError(
-                    f"backward: {self.op} needs an array that was changed in place after it was used",
-                    f"{place} of {self.op}, changed {source[0][0] - source[1]} time(s) since",
-                    "write y = x + 1 instead of changing x (an optimizer's step counts: run backward before it), or change a x.clone()",
-                )
+                rule = f"backward: {self.op} needs an array that was changed in place after it was used"
+                hint = "write y = x + 1 instead of changing x (an optimizer's step counts: run backward before it), or change x.clone()"
+                raise GradientError(rule, f"{place} of {self.op}, changed {source[0][0] - source[1]} time(s) since", hint)
 
     def tensor_context(self, wrap: Callable) -> Context:
         """The context with Tensors in place of the saved arrays, connected to the graph: backward on it is itself recorded."""
@@ -109,16 +107,14 @@ class Node:
             raise GradientError(f"{self.op} has no second derivative", hint="use it without create_graph=True")
         saved = []
         for array, source in zip(self.ctx.saved, self.sources, strict=True):
-            if source is None and getattr(array, "dtype", None) is not None and array.dtype.kind == "f":
-                raise GradientError(
-                    f"{self.op}: no second derivative: it saved an array that is neither an input nor an output",
-                    hint="save inputs or outputs in forward and compute the rest again in backward",
-                )
-            link = None if source is None else self.links[source[2]] if source[2] >= 0 else (self, ~source[2])
-            if not hasattr(array, "dtype"):
+            if not hasattr(array, "dtype"):  # a Python number
                 saved.append(array)
-            else:
-                saved.append(link if link is not None and type(link) is not tuple else wrap(array, *(link or ())))
+                continue
+            if source is None and array.dtype.kind == "f":
+                rule = f"{self.op}: no second derivative: it saved an array that is neither an input nor an output"
+                raise GradientError(rule, hint="save inputs or outputs in forward and compute the rest again in backward")
+            link = None if source is None else self.links[source[2]] if source[2] >= 0 else (self, ~source[2])
+            saved.append(link if link is not None and type(link) is not tuple else wrap(array, *(link or ())))
         return Context(needs=self.ctx.needs, saved=tuple(saved), static=self.ctx.static)
 
     def release(self) -> None:
@@ -176,11 +172,8 @@ class Walk:
     def step(self, node: Node) -> list | None:
         """Send the gradients of one node's outputs on to its inputs; returns the outputs' gradients."""
         if node.spent:
-            raise GradientError(
-                "backward: this graph was walked before and its arrays were released",
-                f"second walk through {node.op}",
-                "call backward(retain_graph=True) the first time, or compute the loss again",
-            )
+            hint = "call backward(retain_graph=True) the first time, or compute the loss again"
+            raise GradientError("backward: this graph was walked before and its arrays were released", f"again through {node.op}", hint)
         slots = self.pending.pop(node, None)
         if slots is None:
             return None
@@ -227,7 +220,6 @@ def walk_back(outputs: list, seeds: list, wrap: Callable, create_graph: bool, re
     for node in order:
         slots = walk.step(node)
         inner.update({key: slots[key[1]] for key in wanted if slots and key[0] is node})
-    if not (retain_graph or create_graph):
-        for node in order:
-            node.release()
+        if not (retain_graph or create_graph):
+            node.release()  # at once: the memory serves what is still to come
     return walk.leaves, inner

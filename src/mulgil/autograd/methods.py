@@ -6,6 +6,7 @@ are written for arrays, also run on Tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from mulgil.autograd.operators import Operators
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
+from mulgil.ops.function import Function
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
@@ -28,6 +30,32 @@ class Extremes(NamedTuple):
     indices: Tensor
 
 
+def _reduction(op: Callable[..., Function]) -> Callable[..., Tensor]:
+    def method(self: Any, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return self.apply_function(op(_axis(dim, axis), keepdim or keepdims), (self,))
+
+    method.__doc__ = op.__doc__
+    return method
+
+
+def _spread(op: Callable[..., Function]) -> Callable[..., Tensor]:
+    def method(
+        self: Any,
+        dim: Axis = None,
+        correction: float | None = None,
+        keepdim: bool = False,
+        *,
+        unbiased: bool = True,
+        axis: Axis = None,
+        keepdims: bool = False,
+    ) -> Tensor:
+        correction = correction if correction is not None else 1.0 if unbiased else 0.0  # PyTorch's default is the unbiased one
+        return self.apply_function(op(_axis(dim, axis), keepdim or keepdims, correction), (self,))
+
+    method.__doc__ = op.__doc__
+    return method
+
+
 class Methods(Operators):
     """The part of Tensor that reduces and reshapes."""
 
@@ -38,46 +66,14 @@ class Methods(Operators):
 
     # ---- reductions
 
-    def sum(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.Sum(_axis(dim, axis), keepdim or keepdims))
-
-    def mean(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.Mean(_axis(dim, axis), keepdim or keepdims))
-
-    def var(
-        self,
-        dim: Axis = None,
-        correction: float | None = None,
-        keepdim: bool = False,
-        *,
-        unbiased: bool = True,
-        axis: Axis = None,
-        keepdims: bool = False,
-    ) -> Tensor:
-        """The variance; divides by count - correction, where correction is 1 (0 with `unbiased=False`) as in PyTorch."""
-        return self._op(r.Var(_axis(dim, axis), keepdim or keepdims, _correction(correction, unbiased)))
-
-    def std(
-        self,
-        dim: Axis = None,
-        correction: float | None = None,
-        keepdim: bool = False,
-        *,
-        unbiased: bool = True,
-        axis: Axis = None,
-        keepdims: bool = False,
-    ) -> Tensor:
-        """The standard deviation: the square root of `var`."""
-        return self._op(r.Std(_axis(dim, axis), keepdim or keepdims, _correction(correction, unbiased)))
-
-    def amax(self, dim: Axis = None, keepdim: bool = False) -> Tensor:
-        return self._op(r.Max(dim, keepdim))
-
-    def amin(self, dim: Axis = None, keepdim: bool = False) -> Tensor:
-        return self._op(r.Min(dim, keepdim))
+    sum, mean = _reduction(r.Sum), _reduction(r.Mean)
+    argmax, argmin = _reduction(r.ArgMax), _reduction(r.ArgMin)
+    all, any = _reduction(r.All), _reduction(r.Any_)
+    amax, amin, logsumexp = _reduction(r.Max), _reduction(r.Min), _reduction(r.LogSumExp)
+    var, std = _spread(r.Var), _spread(r.Std)
 
     def max(self, dim: Any = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Any:
-        """The largest element; with `dim`, (values, indices) as in PyTorch; with `axis`, NumPy's values; with a tensor, the larger of two."""
+        """The largest element; with `dim`, (values, indices) as in PyTorch; with `axis`, NumPy's values; of two tensors, the larger."""
         if isinstance(dim, Methods):
             return self.maximum(dim)
         values = self._op(r.Max(_axis(dim, axis), keepdim or keepdims))
@@ -89,21 +85,6 @@ class Methods(Operators):
             return self.minimum(dim)
         values = self._op(r.Min(_axis(dim, axis), keepdim or keepdims))
         return values if dim is None else Extremes(values, self._op(r.ArgMin(dim, keepdim)))
-
-    def argmax(self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.ArgMax(_axis(dim, axis), keepdim or keepdims))
-
-    def argmin(self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.ArgMin(_axis(dim, axis), keepdim or keepdims))
-
-    def all(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.All(_axis(dim, axis), keepdim or keepdims))
-
-    def any(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return self._op(r.Any_(_axis(dim, axis), keepdim or keepdims))
-
-    def logsumexp(self, dim: Axis = None, keepdim: bool = False) -> Tensor:
-        return self._op(r.LogSumExp(dim, keepdim))
 
     def softmax(self, dim: int = -1) -> Tensor:
         return self._op(r.Softmax(dim))
@@ -128,11 +109,6 @@ class Methods(Operators):
         return self._op(s.Reshape(wanted))
 
     view = reshape
-
-    def reshape_as(self, other: Any) -> Tensor:
-        return self.reshape(other.shape)
-
-    view_as = reshape_as
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """The axes start_dim to end_dim joined into one."""
@@ -197,16 +173,13 @@ class Methods(Operators):
         parts, arrays = [], []
         for part in key if isinstance(key, tuple) else (key,):
             if isinstance(part, (Methods, np.ndarray, list)):
-                arrays.append(part.array if isinstance(part, Methods) else self._index_array(part))
+                arrays.append(
+                    part.array if isinstance(part, Methods) else np.asarray(part, np.intp if isinstance(part, list) and not part else None)
+                )
                 parts.append(s.SLOT)
             else:
                 parts.append(part.item() if isinstance(part, np.generic) else part)
         return self._op(s.Index(tuple(parts)), *arrays)
-
-    @staticmethod
-    def _index_array(part: Any) -> np.ndarray:
-        array = np.asarray(part)
-        return array.astype(np.intp) if array.dtype.kind == "f" and not array.size else array
 
 
 def _axis(dim: Any, axis: Any) -> Any:
@@ -214,10 +187,6 @@ def _axis(dim: Any, axis: Any) -> Any:
         raise OptionError("give dim= or axis=, not both", f"dim={dim}, axis={axis}")
     chosen = dim if dim is not None else axis
     return tuple(chosen) if isinstance(chosen, list) else chosen
-
-
-def _correction(correction: float | None, unbiased: bool) -> float:
-    return correction if correction is not None else 1.0 if unbiased else 0.0
 
 
 def _ints(values: tuple) -> tuple[int, ...]:

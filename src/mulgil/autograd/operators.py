@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 OPERANDS = (int, float, bool, np.ndarray, np.generic, list, tuple)
 
 
+def _unary(op: Function) -> Callable[[Any], Tensor]:
+    def method(self: Any) -> Tensor:
+        return self.apply_function(op, (self,))
+
+    method.__doc__ = type(op).__doc__
+    return method
+
+
+def _binary(op: Function, swapped: bool = False) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        if not isinstance(other, (Operators, *OPERANDS)) and not hasattr(other, "__cuda_array_interface__"):
+            return NotImplemented
+        return self.apply_function(op, (other, self) if swapped else (self, other))
+
+    method.__doc__ = type(op).__doc__
+    return method
+
+
 class Operators:
     """The part of Tensor that is arithmetic."""
 
@@ -27,145 +45,39 @@ class Operators:
     def apply_function(self, op: Function, inputs: Sequence[Any]) -> Any:
         raise NotImplementedError
 
-    def _op(self, op: Function, *others: Any) -> Tensor:
+    def _op(self, op: Function, *others: Any) -> Any:
         return self.apply_function(op, (self, *others))
 
-    def _with(self, op: Function, other: Any, swapped: bool = False) -> Any:
-        if not isinstance(other, (Operators, *OPERANDS)) and not hasattr(other, "__cuda_array_interface__"):
-            return NotImplemented
-        return self.apply_function(op, (other, self) if swapped else (self, other))
-
-    # ---- operators
-
-    def __add__(self, other: Any) -> Tensor:
-        return self._with(e.Add(), other)
-
-    def __radd__(self, other: Any) -> Tensor:
-        return self._with(e.Add(), other, True)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return self._with(e.Sub(), other)
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return self._with(e.Sub(), other, True)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return self._with(e.Mul(), other)
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return self._with(e.Mul(), other, True)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return self._with(e.Div(), other)
-
-    def __rtruediv__(self, other: Any) -> Tensor:
-        return self._with(e.Div(), other, True)
-
-    def __pow__(self, other: Any) -> Tensor:
-        return self._with(e.Pow(), other)
-
-    def __rpow__(self, other: Any) -> Tensor:
-        return self._with(e.Pow(), other, True)
-
-    def __matmul__(self, other: Any) -> Tensor:
-        return self._with(MatMul(), other)
-
-    def __rmatmul__(self, other: Any) -> Tensor:
-        return self._with(MatMul(), other, True)
-
-    def __neg__(self) -> Tensor:
-        return self._op(e.Neg())
+    __add__, __radd__ = _binary(e.Add()), _binary(e.Add(), swapped=True)
+    __sub__, __rsub__ = _binary(e.Sub()), _binary(e.Sub(), swapped=True)
+    __mul__, __rmul__ = _binary(e.Mul()), _binary(e.Mul(), swapped=True)
+    __truediv__, __rtruediv__ = _binary(e.Div()), _binary(e.Div(), swapped=True)
+    __pow__, __rpow__ = _binary(e.Pow()), _binary(e.Pow(), swapped=True)
+    __matmul__, __rmatmul__ = _binary(MatMul()), _binary(MatMul(), swapped=True)
+    __floordiv__, __mod__ = _binary(e.FloorDiv()), _binary(e.Remainder())
+    __and__, __or__, __xor__ = _binary(e.Bitwise("&")), _binary(e.Bitwise("|")), _binary(e.Bitwise("^"))
+    __lt__, __le__ = _binary(e.Compare("<")), _binary(e.Compare("<="))
+    __gt__, __ge__ = _binary(e.Compare(">")), _binary(e.Compare(">="))
+    __eq__ = _binary(e.Compare("=="))
+    __ne__ = _binary(e.Compare("!="))
+    __hash__ = object.__hash__
+    __neg__, __invert__, __abs__ = _unary(e.Neg()), _unary(e.Invert()), _unary(e.Abs())
 
     def __pos__(self) -> Tensor:
         return self  # type: ignore[return-value]
 
-    def __abs__(self) -> Tensor:
-        return self._op(e.Abs())
-
-    def __invert__(self) -> Tensor:
-        return self._op(e.Invert())
-
-    def __and__(self, other: Any) -> Tensor:
-        return self._with(e.Bitwise("&"), other)
-
-    def __or__(self, other: Any) -> Tensor:
-        return self._with(e.Bitwise("|"), other)
-
-    def __xor__(self, other: Any) -> Tensor:
-        return self._with(e.Bitwise("^"), other)
-
-    def __floordiv__(self, other: Any) -> Tensor:
-        return self._with(e.FloorDiv(), other)
-
-    def __mod__(self, other: Any) -> Tensor:
-        return self._with(e.Remainder(), other)
-
-    def __eq__(self, other: object) -> Any:
-        return self._with(e.Compare("=="), other)
-
-    def __ne__(self, other: object) -> Any:
-        return self._with(e.Compare("!="), other)
-
-    def __lt__(self, other: Any) -> Tensor:
-        return self._with(e.Compare("<"), other)
-
-    def __le__(self, other: Any) -> Tensor:
-        return self._with(e.Compare("<="), other)
-
-    def __gt__(self, other: Any) -> Tensor:
-        return self._with(e.Compare(">"), other)
-
-    def __ge__(self, other: Any) -> Tensor:
-        return self._with(e.Compare(">="), other)
-
-    __hash__ = object.__hash__
-
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
-    # ---- elementwise mathematics
-
-    def exp(self) -> Tensor:
-        return self._op(e.Exp())
-
-    def log(self) -> Tensor:
-        return self._op(e.Log())
-
-    def log1p(self) -> Tensor:
-        return self._op(e.Log1p())
-
-    def sqrt(self) -> Tensor:
-        return self._op(e.Sqrt())
-
-    def sin(self) -> Tensor:
-        return self._op(e.Sin())
-
-    def cos(self) -> Tensor:
-        return self._op(e.Cos())
-
-    def abs(self) -> Tensor:
-        return self._op(e.Abs())
-
-    def tanh(self) -> Tensor:
-        return self._op(e.Tanh())
-
-    def sigmoid(self) -> Tensor:
-        return self._op(e.Sigmoid())
-
-    def relu(self) -> Tensor:
-        return self._op(e.ReLU())
+    exp, log, log1p, sqrt = _unary(e.Exp()), _unary(e.Log()), _unary(e.Log1p()), _unary(e.Sqrt())
+    sin, cos, tanh, sigmoid = _unary(e.Sin()), _unary(e.Cos()), _unary(e.Tanh()), _unary(e.Sigmoid())
+    abs, relu, clone = _unary(e.Abs()), _unary(e.ReLU()), _unary(e.Copy())
+    maximum, minimum = _binary(e.Maximum()), _binary(e.Minimum())
+    pow, eq, copy = __pow__, __eq__, clone
 
     def square(self) -> Tensor:
-        return self * self  # type: ignore[return-value]
-
-    def pow(self, exponent: Any) -> Tensor:
-        return self**exponent
-
-    def maximum(self, other: Any) -> Tensor:
-        return self._op(e.Maximum(), other)
-
-    def minimum(self, other: Any) -> Tensor:
-        return self._op(e.Minimum(), other)
+        """x * x."""
+        return self * self
 
     def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
         """Limited to [min, max]; None leaves a side open."""
@@ -177,17 +89,7 @@ class Operators:
         """This tensor where the condition holds, elsewhere `other`."""
         return self.apply_function(e.Where(), (condition, self, other))
 
-    def eq(self, other: Any) -> Tensor:
-        return self == other
-
-    # ---- other dtypes
-
     def astype(self, dtype: Any, copy: bool = True) -> Tensor:
+        """The same values as another dtype; itself if it has it already and `copy` is False."""
         wanted = np.dtype(dtype)
         return self if wanted == self.array.dtype and not copy else self._op(e.Cast(wanted.str))  # type: ignore[return-value]
-
-    def clone(self) -> Tensor:
-        """A copy in memory of its own; gradients pass through."""
-        return self._op(e.Copy())
-
-    copy = clone

@@ -112,14 +112,6 @@ FUNCTIONS: dict[Callable, Callable] = {
     np.size: lambda a, axis=None: a.array.size if axis is None else a.shape[axis],
 }
 
-REDUCED_UFUNCS: dict[np.ufunc, Callable] = {
-    np.add: r.Sum,
-    np.maximum: r.Max,
-    np.minimum: r.Min,
-    np.logical_and: r.All,
-    np.logical_or: r.Any_,
-}
-
 
 class NumpyProtocol:
     """The part of Tensor that NumPy calls."""
@@ -137,8 +129,6 @@ class NumpyProtocol:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc in UFUNCS and out is None and not kwargs:
             return UFUNCS[ufunc]()(*inputs)
-        if method == "reduce" and ufunc in REDUCED_UFUNCS and out is None:
-            return REDUCED_UFUNCS[ufunc](kwargs.get("axis", 0), kwargs.get("keepdims", False))(*inputs)
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
         arrays = [_bare(x, name) for x in inputs]
         if out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         tensor([2., 4.])
     """
 
-    __slots__ = ("__weakref__", "_hooks", "_requires_grad", "array", "grad", "index", "name", "node", "version")
+    __slots__ = ("__weakref__", "_hooks", "_requires_grad", "array", "grad", "index", "node", "version")
 
     def __init__(self, data: Data, requires_grad: bool = False, dtype: Any = None, device: Any = None):
         array = to_array(data, dtype)
@@ -50,7 +51,6 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         self.grad: Tensor | None = None
         self.node: Node | None = None
         self.index = 0
-        self.name: str | None = None
         self.version = [0]  # a cell, shared with views: in-place writes count up
         self._hooks: list[Callable] | None = None
         self._requires_grad = False
@@ -62,7 +62,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         """A Tensor around an array that is known to be good, made by output `index` of `node`: the quick way for results."""
         t = Tensor.__new__(Tensor)
         t.array, t.node, t.index = array, node, index
-        t.grad = t.name = t._hooks = None
+        t.grad = t._hooks = None
         t.version = [0] if version is None else version
         t._requires_grad = node is not None
         return t
@@ -146,18 +146,12 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     def seed(self, gradient: Data, create_graph: bool) -> Any:
         """What a walk back from this tensor starts with, checked: a Tensor if the walk is recorded, else an array; None stands for 1."""
         if not self._requires_grad:
-            raise GradientError(
-                "backward: this tensor does not depend on anything that requires grad",
-                describe(tensor=self),
-                "was it computed under no_grad(), or from detach()ed tensors?",
-            )
+            rule, hint = "backward: this tensor does not depend on anything that requires grad", "was it computed under no_grad()?"
+            raise GradientError(rule, describe(tensor=self), hint)
         if gradient is None:
             if self.array.size != 1:
-                raise GradientError(
-                    "backward: the start must be a single number, or come with a gradient of its shape",
-                    describe(tensor=self),
-                    "reduce it first: loss.mean().backward()",
-                )
+                rule = "backward: the start must be a single number, or come with a gradient of its shape"
+                raise GradientError(rule, describe(tensor=self), "reduce it first: loss.mean().backward()")
             return None
         given = as_tensor(gradient)
         if given.shape != self.shape:
@@ -172,7 +166,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
             replaced = hook(g)
             g = g if replaced is None else replaced
         if self.grad is not None:
-            with no_grad() if g.node is None else _same():
+            with no_grad() if g.node is None else nullcontext():
                 self.grad = self.grad + g
             return
         if g.node is None and (id(g.array) in taken or g.array.base is not None):
@@ -213,7 +207,6 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
                 warnings.warn(
                     f"this running total keeps the graphs of {RUNNING_TOTAL} steps alive ({held / 1e6:.0f} MB and growing): "
                     "add loss.item() instead, or run the loop under no_grad()",
-                    ResourceWarning if held < 1 << 20 else UserWarning,
                     stacklevel=2,
                 )
         return total
@@ -228,7 +221,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         Tensor.__init__(twin, np.empty(0))
         memo[id(self)] = twin
         twin.array = None if self.array is None else self.array.copy()
-        twin._requires_grad, twin.name = self._requires_grad, self.name
+        twin._requires_grad = self._requires_grad
         twin.grad = None if self.grad is None else Tensor.of(self.grad.array.copy())
         twin.__dict__.update(self.__dict__) if hasattr(self, "__dict__") else None
         return twin
@@ -248,14 +241,6 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__() if self.array is not None else "Parameter(open)"
-
-
-class _same:
-    """A context that changes nothing."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 def to_array(data: Data, dtype: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import prod
 from typing import Any
 
@@ -24,9 +24,6 @@ class Pooling(Function):
 
     def taps(self, x: Any, out: Pair) -> list[Any]:
         return taps(x, self.kernel, self.stride, self.dilation, out)
-
-    def settings(self) -> tuple[Pair, Pair, Pair, Pair]:
-        return self.kernel, self.stride, self.padding, self.dilation
 
     def framed(self, xp: Any, size: Pair, like: Any) -> Any:
         """Zeros to collect a gradient in: [C, H + padding, W + padding, N]."""
@@ -57,7 +54,7 @@ class MaxPool2d(Pooling):
         return batch_first(y)
 
     def backward(self, ctx, gy):
-        return MaxPool2dGradient(*self.settings(), ctx.static)(gy, *ctx.saved)
+        return MaxPool2dGradient(*astuple(self)[:4], ctx.static)(gy, *ctx.saved)
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class MaxPool2dGradient(Pooling):
 
     def backward(self, ctx, ggx):
         (winner,) = ctx.saved
-        return MaxPool2dPick(*self.settings())(ggx, winner), None
+        return MaxPool2dPick(*astuple(self)[:4])(ggx, winner), None
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class MaxPool2dPick(Pooling):
         return batch_first(y)
 
     def backward(self, ctx, gy):
-        return MaxPool2dGradient(*self.settings(), ctx.static)(gy, *ctx.saved), None
+        return MaxPool2dGradient(*astuple(self)[:4], ctx.static)(gy, *ctx.saved), None
 
 
 @dataclass(frozen=True)
@@ -109,7 +106,7 @@ class AvgPool2d(Pooling):
         return batch_first(y / self.counts(ctx.xp, x.shape[2:], x.dtype))
 
     def backward(self, ctx, gy):
-        return AvgPool2dGradient(*self.settings(), self.count_include_pad, ctx.static)(gy)
+        return AvgPool2dGradient(*astuple(self)[:4], self.count_include_pad, ctx.static)(gy)
 
     def counts(self, xp: Any, size: Pair, dtype: Any) -> Any:
         if self.count_include_pad or not any(self.padding):
@@ -132,4 +129,4 @@ class AvgPool2dGradient(AvgPool2d):
         return self.inside(gx, self.size)
 
     def backward(self, ctx, ggx):
-        return AvgPool2d(*self.settings(), self.count_include_pad)(ggx)
+        return AvgPool2d(*astuple(self)[:4], self.count_include_pad)(ggx)

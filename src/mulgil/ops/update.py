@@ -7,7 +7,7 @@ They are elementwise texts like any other, so the eager mode runs them in cache-
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mulgil.ops.function import Function
 
@@ -81,6 +81,9 @@ class Adam(Update):
     def forward(self, ctx, p, g, m, v, step_size, root):
         if self.weight_decay:
             g = g + self.weight_decay * p
+        return self._moved(ctx, p, g, m, v, step_size, root)
+
+    def _moved(self, ctx: Any, p: Any, g: Any, m: Any, v: Any, step_size: Any, root: Any) -> tuple:
         m = m + (1 - self.beta1) * (g - m)
         v = v + (1 - self.beta2) * (g * g - v)
         return p - step_size * m / (ctx.xp.sqrt(v) / root + self.eps), m, v
@@ -96,10 +99,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
     def forward(self, ctx, p, g, m, v, step_size, root, lr):  # type: ignore[override]
-        p = p * (1 - lr * self.weight_decay)
-        m = m + (1 - self.beta1) * (g - m)
-        v = v + (1 - self.beta2) * (g * g - v)
-        return p - step_size * m / (ctx.xp.sqrt(v) / root + self.eps), m, v
+        return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, step_size, root)
 
 
 @dataclass(frozen=True)

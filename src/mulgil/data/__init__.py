@@ -1,0 +1,36 @@
+"""Data: sets of samples, the order of visiting them, what is done to each, and batches of them. Names are PyTorch's."""
+
+from __future__ import annotations
+
+from mulgil.data import datasets, transforms
+from mulgil.data.collate import default_collate
+from mulgil.data.dataset import Dataset, Subset, TensorDataset, random_split
+from mulgil.data.datasets import download_mnist, load_mnist
+from mulgil.data.loader import DataLoader
+from mulgil.data.sampler import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+__all__ = [
+    "BatchSampler",
+    "DataLoader",
+    "Dataset",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "Subset",
+    "SubsetRandomSampler",
+    "TensorDataset",
+    "WeightedRandomSampler",
+    "datasets",
+    "default_collate",
+    "download_mnist",
+    "load_mnist",
+    "random_split",
+    "transforms",
+]
