@@ -119,6 +119,7 @@ for name, made, domain in [
 ]:
     for k, size in enumerate([(3, 4), (), (2, 0, 3), (5,)]):
         row(f"{name}{k}", made(), size, oracle=lambda x, n=name: getattr(torch(), n)(x), draw=domain)
+row("sign", elementwise.Sign(), (3, 4), oracle=lambda x: x.sign(), gradient=False)
 row("leaky_relu", elementwise.LeakyReLU(0.2), (3, 4), oracle=lambda x: F().leaky_relu(x, 0.2), draw="distinct")
 row("clip", elementwise.Clip(-1.0, 1.5), (3, 4), oracle=lambda x: x.clip(-1.0, 1.5), draw="distinct")
 row("clip_low", elementwise.Clip(0.0, None), (3, 4), oracle=lambda x: x.clip(min=0.0), draw="distinct")

@@ -34,6 +34,7 @@ UFUNCS: dict[np.ufunc, Callable] = {
     np.sin: e.Sin,
     np.cos: e.Cos,
     np.tanh: e.Tanh,
+    np.sign: e.Sign,
     np.absolute: e.Abs,
     np.maximum: e.Maximum,
     np.minimum: e.Minimum,

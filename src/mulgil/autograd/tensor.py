@@ -178,7 +178,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         """Keep the gradient of this computed tensor in `.grad`, as a leaf's is."""
         if self.node is not None:
             me = weakref.ref(self)
-            self.register_hook(lambda g: me() and me()._accumulate(g, {id(g.array)}))  # type: ignore[union-attr]
+            self.register_hook(lambda g: None if (t := me()) is None else t._accumulate(g, {id(g.array)}))
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook(gradient)` when this tensor's gradient has been computed; what it returns, if anything, replaces it.

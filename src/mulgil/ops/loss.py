@@ -32,7 +32,8 @@ class NLL(Loss):
     Inputs: log-probabilities [N, C, ...]; target, integer classes [N, ...] or probabilities of the first input's shape;
     optionally a weight for each class [C].
     Returns a scalar, or [N, ...] with reduction "none". "mean" divides by the summed weights of the true classes (PyTorch's rule).
-    Classes equal to `ignore_index` count for nothing. Error: none added to the logarithms given.
+    Classes equal to `ignore_index` count for nothing. `label_smoothing` e moves e of the wanted probability evenly over all
+    classes (Szegedy et al., CVPR 2016).
     """
 
     ignore_index: int = -100
@@ -40,18 +41,23 @@ class NLL(Loss):
 
     def forward(self, ctx, x, target, *weight):
         ctx.save(x, target, *weight)
+        x = _classes_first(x)
         wanted, total = self._wanted(ctx, x, target, weight)
-        return self._per_sample_reduced(wanted * self.log_probability(ctx, x), total)
+        terms = wanted * self.log_probability(ctx, x)
+        if self.reduction == "none":
+            return -terms.sum(axis=0)
+        return -terms.sum() / total if self.reduction == "mean" else -terms.sum()
 
     def backward(self, ctx, gy):
         x, target, *weight = ctx.saved
-        wanted, total = self._wanted(ctx, x, target, tuple(weight))
-        g = gy / total if self.reduction == "mean" else gy[:, None] if self.reduction == "none" else gy
+        x = _classes_first(x)
+        wanted, total = self._wanted(ctx, x, target, weight)
+        g = gy / total if self.reduction == "mean" else gy
         gtarget = None
         if ctx.needs[1]:
             gtarget = -g * (1 - self.label_smoothing) * self.log_probability(ctx, x)
-            gtarget = gtarget * self._per_class(weight[0], x.ndim) if weight else gtarget
-        return self.gradient(ctx, x, wanted, g), gtarget, *(None for _ in weight)
+            gtarget = (gtarget * _column(weight[0], x) if weight else gtarget).swapaxes(0, 1)
+        return self.gradient(ctx, x, wanted, g).swapaxes(0, 1), gtarget, *(None for _ in weight)
 
     def log_probability(self, ctx: Context, x: Any) -> Any:
         return x
@@ -59,55 +65,49 @@ class NLL(Loss):
     def gradient(self, ctx: Context, x: Any, wanted: Any, g: Any) -> Any:
         return -wanted * g
 
-    def _per_sample_reduced(self, terms: Any, total: Any) -> Any:
-        if self.reduction == "none":
-            return -terms.sum(axis=1)
-        return -terms.sum() / total if self.reduction == "mean" else -terms.sum()
-
-    def _wanted(self, ctx: Context, x: Any, target: Any, weight: tuple) -> tuple[Any, Any]:
-        """The distribution that the prediction should have, times the class weights; and what "mean" divides by."""
-        xp, classes = ctx.xp, x.shape[1]
-        per_class = self._per_class(weight[0], x.ndim) if weight else None
+    def _wanted(self, ctx: Context, x: Any, target: Any, weight: Any) -> tuple[Any, Any]:
+        """The distribution [C, N, ...] that the prediction should have, times the class weights; and what "mean" divides by."""
+        valid: Any = None
         if target.ndim == x.ndim:
-            wanted, total = target, prod(x.shape) // classes
+            wanted, total = _classes_first(target), prod(target.shape) // x.shape[0]
         else:
-            column = xp.arange(classes, dtype=target.dtype).reshape(1, -1, *(1 for _ in x.shape[2:]))
-            hit = (target[:, None] == column).astype(x.dtype)
-            wanted, valid = hit, None
-            if not 0 <= self.ignore_index < classes:  # an index outside the classes hits no column by itself
-                valid = None if not self.label_smoothing else (target != self.ignore_index)[:, None]
-            else:
-                valid = (target != self.ignore_index)[:, None]
-                wanted = hit = hit * valid
-            total = (hit if per_class is None else hit * per_class).sum()
+            wanted = (target == _column(ctx.xp.arange(x.shape[0], dtype=target.dtype), x)).astype(x.dtype)
+            if self.label_smoothing or 0 <= self.ignore_index < x.shape[0]:  # else an ignored index is no class and hits nothing
+                valid = target != self.ignore_index
+                wanted = wanted * valid
+            total = (wanted * _column(weight[0], x) if weight else wanted).sum()
         if self.label_smoothing:
-            wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / classes
-            wanted = wanted * valid if target.ndim != x.ndim else wanted
-        return wanted if per_class is None else wanted * per_class, total
+            wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / x.shape[0]
+            wanted = wanted if valid is None else wanted * valid
+        return wanted * _column(weight[0], x) if weight else wanted, total
 
-    @staticmethod
-    def _per_class(weight: Any, ndim: int) -> Any:
-        return weight.reshape(1, -1, *(1 for _ in range(ndim - 2)))
+
+def _classes_first(x: Any) -> Any:
+    """[N, C, ...] -> [C, N, ...] in order: sums over the few classes then run along the many samples."""
+    return x.swapaxes(0, 1).copy()
+
+
+def _column(v: Any, x: Any) -> Any:
+    """v[C] shaped to broadcast over x[C, N, ...]."""
+    return v.reshape(-1, *(1 for _ in x.shape[1:]))
 
 
 @dataclass(frozen=True)
 class CrossEntropy(NLL):
     """Softmax and negative log-likelihood in one: minus the log-probability of the true class.
 
-    Inputs: logits [N, C, ...]; target, integer classes [N, ...] or probabilities of the logits' shape; optionally class weights [C].
-    Returns as `NLL`. `label_smoothing` e moves e of the wanted probability evenly over all classes (Szegedy et al., CVPR 2016).
+    Inputs: logits [N, C, ...]; the rest, and what is returned, as in `NLL`.
     Gradient: (softmax(logits) * sum(wanted) - wanted) / total.
     Error: no overflow; the maximum logit is taken out first.
     """
 
     def log_probability(self, ctx, x):
-        s = x - x.max(axis=1, keepdims=True)
-        return s - ctx.xp.log(ctx.xp.exp(s).sum(axis=1, keepdims=True))
+        s = x - x.max(axis=0, keepdims=True)
+        return s - ctx.xp.log(ctx.xp.exp(s).sum(axis=0, keepdims=True))
 
     def gradient(self, ctx, x, wanted, g):
-        e = ctx.xp.exp(x - x.max(axis=1, keepdims=True))
-        p = e / e.sum(axis=1, keepdims=True)
-        return (p * wanted.sum(axis=1, keepdims=True) - wanted) * g
+        e = ctx.xp.exp(x - x.max(axis=0, keepdims=True))
+        return (e * (wanted.sum(axis=0, keepdims=True) / e.sum(axis=0, keepdims=True)) - wanted) * g
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,7 @@ class BCEWithLogits(Loss):
 
     def backward(self, ctx, gy):
         x, target, *positive = ctx.saved
-        e = ctx.xp.exp(-abs(x))
-        miss = ctx.xp.where(x >= 0, e, 1.0) / (1 + e)  # 1 - sigmoid(x)
+        miss = 1 / (1 + ctx.xp.exp(ctx.xp.minimum(x, 88.0)))  # 1 - sigmoid(x)
         g = self.scale(gy, prod(x.shape))
         gtarget = None
         if ctx.needs[1]:

@@ -46,8 +46,8 @@ class MaxPool2d(Pooling):
         y = views[0].copy()
         winner = xp.zeros(y.shape, "uint8" if len(views) < 256 else "int64")
         for k, view in enumerate(views[1:], 1):
-            if any(ctx.needs):
-                xp.copyto(winner, winner.dtype.type(k), where=view > y)
+            if any(ctx.needs):  # the last tap that beats all before it
+                xp.maximum(winner, (view > y) * winner.dtype.type(k), out=winner)
             xp.maximum(y, view, out=y)
         winner = batch_first(winner)
         ctx.save(winner)

@@ -51,42 +51,44 @@ class SGD(Update):
 class BiasCorrection(Update):
     """Adam's step count and what follows from it; all 0-d.
 
-    Inputs: t, lr, then the two results' places. Overwrites t with t + 1, and the places with lr / (1 - beta1^t) and
-    sqrt(1 - beta2^t). Keep them in float64: 1 - beta2^t loses its digits in float32.
+    Inputs: t, lr, then the two results' places. Overwrites t with t + 1, and the places with lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    and eps sqrt(1 - beta2^t), the efficient form at the end of Kingma and Ba's section 2. Keep them in float64: 1 - beta2^t
+    loses its digits in float32.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
+    eps: float = 1e-8
     inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
 
-    def forward(self, ctx, t, lr, step_size, root):
+    def forward(self, ctx, t, lr, step_size, eps_hat):
         t = t + 1
-        return t, lr / (1 - self.beta1**t), ctx.xp.sqrt(1 - self.beta2**t)
+        root = ctx.xp.sqrt(1 - self.beta2**t)
+        return t, lr * root / (1 - self.beta1**t), self.eps * root
 
 
 @dataclass(frozen=True)
 class Adam(Update):
     """Adam, with L2 weight decay added to the gradient.
 
-    Inputs: parameter, gradient, first moment, second moment, step size and root from `BiasCorrection` (0-d).
+    Inputs: parameter, gradient, first moment, second moment, then step size and eps from `BiasCorrection` (0-d).
     Overwrites the parameter and both moments. Source: Kingma and Ba, ICLR 2015.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
-    eps: float = 1e-8
     weight_decay: float = 0.0
     inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
 
-    def forward(self, ctx, p, g, m, v, step_size, root):
+    def forward(self, ctx, p, g, m, v, step_size, eps_hat):
         if self.weight_decay:
             g = g + self.weight_decay * p
-        return self._moved(ctx, p, g, m, v, step_size, root)
+        return self._moved(ctx, p, g, m, v, step_size, eps_hat)
 
-    def _moved(self, ctx: Any, p: Any, g: Any, m: Any, v: Any, step_size: Any, root: Any) -> tuple:
+    def _moved(self, ctx: Any, p: Any, g: Any, m: Any, v: Any, step_size: Any, eps_hat: Any) -> tuple:
         m = m + (1 - self.beta1) * (g - m)
         v = v + (1 - self.beta2) * (g * g - v)
-        return p - step_size * m / (ctx.xp.sqrt(v) / root + self.eps), m, v
+        return p - step_size * m / (ctx.xp.sqrt(v) + eps_hat), m, v
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def forward(self, ctx, p, g, m, v, step_size, root, lr):  # type: ignore[override]
-        return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, step_size, root)
+    def forward(self, ctx, p, g, m, v, step_size, eps_hat, lr):  # type: ignore[override]
+        return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, step_size, eps_hat)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ class Clock:
     """A step count and the two numbers that follow from it, shared by the parameters that have been updated equally often."""
 
     def __init__(self, xp: Any, t: float = 0.0):
-        self.t, self.step_size, self.root = xp.full((), t, np.float64), xp.empty((), np.float64), xp.empty((), np.float64)
+        self.t, self.step_size, self.eps_hat = xp.full((), t, np.float64), xp.empty((), np.float64), xp.empty((), np.float64)
         self.users = 0
 
-    def advance(self, lr: Any, betas: tuple[float, float]) -> None:
-        run_inplace(cached_op(update.BiasCorrection, *betas), self.t, lr, self.step_size, self.root)
+    def advance(self, lr: Any, *settings: float) -> None:
+        """One step more; settings: beta1, beta2, eps."""
+        run_inplace(cached_op(update.BiasCorrection, *settings), self.t, lr, self.step_size, self.eps_hat)
 
 
 class Adam(Optimizer):
@@ -60,13 +61,13 @@ class Adam(Optimizer):
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         betas = tuple(group["betas"])
         for clock in self._clocks(params, group):
-            clock.advance(lr, betas)
-        op = cached_op(self.op, *betas, group["eps"], group["weight_decay"])
+            clock.advance(lr, *betas, group["eps"])
+        op = cached_op(self.op, *betas, group["weight_decay"])
         more = (lr,) if self.takes_lr else ()
         for p in params:
             state = self.state[p]
             clock = state["step"]
-            run_inplace(op, p.array, p.grad.array, state["exp_avg"].array, state["exp_avg_sq"].array, clock.step_size, clock.root, *more)  # type: ignore[union-attr]
+            run_inplace(op, p.array, p.grad.array, state["exp_avg"].array, state["exp_avg_sq"].array, clock.step_size, clock.eps_hat, *more)  # type: ignore[union-attr]
             p.bump()
 
     def _clocks(self, params: list[Tensor], group: dict[str, Any]) -> list[Clock]:
