@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mulgil.autograd.operators import Operators
+from mulgil.backend import xp_of
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
@@ -173,9 +174,9 @@ class Methods(Operators):
         parts, arrays = [], []
         for part in key if isinstance(key, tuple) else (key,):
             if isinstance(part, (Methods, np.ndarray, list)):
-                arrays.append(
-                    part.array if isinstance(part, Methods) else np.asarray(part, np.intp if isinstance(part, list) and not part else None)
-                )
+                empty = isinstance(part, list) and not part  # NumPy would make it floating, which is no index
+                xp = xp_of(self.array)
+                arrays.append(part.array if isinstance(part, Methods) else xp.asarray(part, np.intp if empty else None))
                 parts.append(s.SLOT)
             else:
                 parts.append(part.item() if isinstance(part, np.generic) else part)

@@ -17,7 +17,8 @@ from mulgil.autograd.protocol import NumpyProtocol, PythonProtocol
 from mulgil.autograd.record import call
 from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
-from mulgil.ops.function import Function
+from mulgil.ops.elementwise import Copy
+from mulgil.ops.function import Context, Function, run
 
 Data = Any  # a Tensor, an array, a number, or nested sequences of numbers
 RUNNING_TOTAL = 100  # additions to one scalar after which its graph is looked at
@@ -170,7 +171,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
                 self.grad = self.grad + g
             return
         if g.node is None and (id(g.array) in taken or g.array.base is not None):
-            g = Tensor.of(g.array.copy())
+            g = Tensor.of(run(Copy(), "forward", Context(xp_of(g.array)), g.array)[0])
         taken.add(id(g.array))
         self.grad = g
 
