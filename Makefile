@@ -25,9 +25,10 @@ help:
 train: $(VENV)/.train
 	@$(BIN)/mulgil train --recipe $(RECIPE) $(ARGS)
 
+# two workers with a BLAS thread each: four threads on two cores would wait for each other
 test: $(VENV)/.test
 	@$(BIN)/python -c "import torch" 2>/dev/null || echo "torch is not installed: the comparisons with PyTorch are skipped ('make oracle' installs it)"
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 oracle: $(VENV)/.oracle
 

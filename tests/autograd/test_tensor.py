@@ -134,7 +134,7 @@ def test_sequences_behave_as_sequences():
     assert [row.tolist() for row in t] == [[1, 2], [3, 4]]
     assert 3.0 in t and 5.0 not in t
     assert t.tolist() == [[1, 2], [3, 4]]
-    assert (t == t).all() and (t != None) and not (t == None)  # noqa: E711
+    assert (t == t).all() and (t != None) and not (t == None)  # noqa: E711, SIM201
     assert len({t, t}) == 1
 
 

@@ -61,6 +61,7 @@ class Function:
         inplace: positions of the inputs that the outputs overwrite (update rules).
         view: the output shares the memory of the first input.
         twice: the text of backward also runs on Tensors, which gives second derivatives.
+        composed: phases whose text is made of other ops: on Tensors it runs too, and a compiler may look through it.
     """
 
     elementwise: ClassVar[bool] = False
@@ -69,6 +70,7 @@ class Function:
     inplace: ClassVar[tuple[int, ...]] = ()
     view: ClassVar[bool] = False
     twice: ClassVar[bool] = True
+    composed: ClassVar[tuple[str, ...]] = ()
     takes_context: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:

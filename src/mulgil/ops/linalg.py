@@ -17,6 +17,7 @@ class MatMul(Function):
     """
 
     promotes = True
+    composed = ("backward",)
 
     def forward(self, ctx, a, b):
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
@@ -49,6 +50,8 @@ class Affine(Function):
     x: [..., in].  weight: [out, in].  bias: [out], may be left out.  Returns y[..., out].
     Gradients: gx = gy weight, gweight = gy^T x, gbias = gy summed over the leading axes.
     """
+
+    composed = ("forward", "backward")
 
     def forward(self, ctx, x, weight, *bias):
         ctx.save(x, weight)

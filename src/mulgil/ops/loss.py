@@ -14,7 +14,7 @@ class Loss(Function):
     """What losses share: the reduction, "mean", "sum" or "none"."""
 
     reduction: str = "mean"
-    floating = True
+    composed = ("forward", "backward")
 
     def reduce(self, loss: Any) -> Any:
         """One number from a loss per element."""
@@ -114,6 +114,8 @@ class CrossEntropy(NLL):
 class MSE(Loss):
     """The squared distance (x - target)^2. Inputs of one shape."""
 
+    promotes = True
+
     def forward(self, ctx, x, target):
         ctx.save(x, target)
         d = x - target
@@ -131,6 +133,8 @@ class BCEWithLogits(Loss):
 
     loss = (1 - t) x + (1 + (w - 1) t) log(1 + exp(-x)).   Error: no overflow, exp only sees -|x|.
     """
+
+    promotes = True
 
     def forward(self, ctx, x, target, *positive):
         ctx.save(x, target, *positive)

@@ -18,6 +18,7 @@ class BatchNorm(Function):
     """
 
     eps: float = 1e-5
+    composed = ("forward", "backward")
 
     def forward(self, ctx, x, weight, bias):
         axes = _all_but_channels(x)
@@ -52,6 +53,7 @@ class BatchNormInference(Function):
     """
 
     eps: float = 1e-5
+    composed = ("forward", "backward")
 
     def forward(self, ctx, x, weight, bias, mean, var):
         ctx.save(x, weight, mean, var)

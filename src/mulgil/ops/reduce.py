@@ -17,6 +17,7 @@ class Reduction(Function):
 
     axis: Axis = None
     keepdims: bool = False
+    composed = ("backward",)
 
     def spread(self, ctx: Context, y: Any, shape: tuple[int, ...]) -> Any:
         """`y` broadcast back over the axes that were reduced."""
@@ -164,6 +165,8 @@ class Any_(Reduction):
 class LogSumExp(RealReduction):
     """log(sum(exp(x))) over axes, without overflow: the maximum is taken out first."""
 
+    composed = ("forward", "backward")
+
     def forward(self, ctx, x):
         top = x.max(axis=self.axis, keepdims=True)
         total = ctx.xp.exp(x - top).sum(axis=self.axis, keepdims=True)
@@ -183,6 +186,7 @@ class Softmax(Function):
 
     axis: int = -1
     floating = True
+    composed = ("forward", "backward")
 
     def forward(self, ctx, x):
         e = ctx.xp.exp(x - x.max(axis=self.axis, keepdims=True))
@@ -201,6 +205,7 @@ class LogSoftmax(Function):
 
     axis: int = -1
     floating = True
+    composed = ("forward", "backward")
 
     def forward(self, ctx, x):
         s = x - x.max(axis=self.axis, keepdims=True)

@@ -15,6 +15,7 @@ class Reshape(Function):
 
     shape: tuple[int, ...]
     view = True
+    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -30,6 +31,7 @@ class Transpose(Function):
 
     axes: tuple[int, ...]
     view = True
+    composed = ("backward",)
 
     def forward(self, ctx, x):
         return x.transpose(self.axes)
@@ -46,6 +48,7 @@ class Expand(Function):
 
     shape: tuple[int, ...]
     view = True
+    composed = ("backward",)
 
     def forward(self, ctx, x):
         return ctx.xp.broadcast_to(x, self.shape)
@@ -73,6 +76,7 @@ class SumTo(Function):
     """The inverse of broadcasting: sum the axes that `shape` lacks or has with length 1."""
 
     shape: tuple[int, ...]
+    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -90,6 +94,7 @@ class Concatenate(Function):
 
     axis: int = 0
     promotes = True
+    composed = ("backward",)
 
     def forward(self, ctx, *xs):
         ctx.static = [x.shape[self.axis] for x in xs]
@@ -109,6 +114,7 @@ class Stack(Function):
 
     axis: int = 0
     promotes = True
+    composed = ("backward",)
 
     def forward(self, ctx, *xs):
         ctx.static = len(xs)
@@ -128,6 +134,7 @@ class Pad(Function):
 
     width: tuple[tuple[int, int], ...]
     value: float = 0.0
+    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -164,6 +171,8 @@ class Index(Function):
 
     key: tuple
 
+    composed = ("backward",)
+
     @property
     def view(self) -> bool:  # type: ignore[override]
         return SLOT not in self.key
@@ -184,6 +193,7 @@ class Scatter(Function):
 
     key: tuple
     shape: tuple[int, ...]
+    composed = ("backward",)
 
     def forward(self, ctx, x, *arrays):
         ctx.save(*arrays)

@@ -1,0 +1,108 @@
+"""Image files as a model expects them: any size, colour or background -> a grey image like those of its training data."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mulgil.errors import DataError, OptionError
+
+MAX_PIXELS = 50_000_000
+INK = 0.2  # of the brightest: what is fainter is background noise
+HANDWRITING = {"mnist", "digits"}  # these sets show a digit of 20x20 pixels in the middle of 28x28, by centre of mass
+
+
+def read_image(path: str | Path, shape: tuple[int, int] = (28, 28), centre: bool = True) -> tuple[np.ndarray, list[str]]:
+    """A uint8 image [height, width], light on dark, and notes on what was done to it.
+
+    centre: as MNIST was made, cut out what is drawn, fit it into 20/28 of the image and put its centre of mass in the middle.
+    An image that has the right size already is taken as it is (but for its polarity).
+    Raises DataError for a file that is no image, or too large a one.
+    """
+    image = _open(path)
+    notes = []
+    grey = np.asarray(image, np.float64)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background = float(np.median(border))
+    if background > 127:
+        grey, background = 255 - grey, 255 - background
+        notes.append("dark on light, inverted")
+    if grey.shape == shape:
+        return grey.round().astype(np.uint8), notes
+    notes.append(f"{grey.shape[1]}x{grey.shape[0]} made {shape[1]}x{shape[0]}")
+    top = grey.max()
+    if top - background < 16:
+        return np.zeros(shape, np.uint8), [*notes, "the image is blank"]
+    ink = np.clip((grey - background) / (top - background), 0, 1)
+    if centre:
+        return _centred(ink, shape), notes
+    return _resized(_square(ink), shape), notes
+
+
+def _open(path: str | Path) -> Any:
+    """The file as an 8-bit grey pillow image, upright, with transparency filled."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise OptionError("reading images needs pillow", "it is not installed", 'pip install "mulgil[image]"') from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
+            file = Image.open(path)
+        with file:
+            if file.width * file.height > MAX_PIXELS:
+                raise DataError("an image may have 50 million pixels", f"{path}: {file.width}x{file.height}", "make it smaller")
+            image = ImageOps.exif_transpose(file)
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        got = f"{path}: {getattr(error, 'strerror', None) or error}"
+        rule = "predict reads image files: PNG, JPEG, GIF, BMP, TIFF, WebP"
+        raise DataError(rule, got, "look at the path, or convert the file") from None
+    if image.mode in ("I", "F", "I;16", "I;16L", "I;16B"):
+        values = np.asarray(image, np.float64)
+        low, high = values.min(), values.max()
+        return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+    if "A" in image.mode or "transparency" in image.info:
+        return _filled(image.convert("RGBA"))
+    return image.convert("L")
+
+
+def _filled(image: Any) -> Any:
+    """Behind light strokes goes black, behind dark ones white."""
+    from PIL import Image
+
+    alpha = np.asarray(image.getchannel("A"), np.float64)
+    light = np.asarray(image.convert("RGB").convert("L"), np.float64)
+    mean = (light * alpha).sum() / max(alpha.sum(), 1)
+    colour = (0, 0, 0, 255) if mean > 127 and alpha.min() < 255 else (255, 255, 255, 255)
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("L")
+
+
+def _centred(ink: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    rows, columns = np.flatnonzero((ink > INK).any(1)), np.flatnonzero((ink > INK).any(0))
+    ink = np.where(ink > INK / 2, ink, 0)[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = 20 / 28 * min(shape) / max(ink.shape)
+    size = tuple(max(1, round(n * scale)) for n in ink.shape)
+    small = _resized(ink, (size[0], size[1])).astype(np.float64)
+    mass = max(small.sum(), 1e-9)
+    centre = [(small.sum(1 - axis) * np.arange(size[axis])).sum() / mass for axis in (0, 1)]
+    out = np.zeros(shape, np.uint8)
+    start = [min(max(round((shape[a] - 1) / 2 - centre[a]), 0), shape[a] - size[a]) for a in (0, 1)]
+    out[start[0] : start[0] + size[0], start[1] : start[1] + size[1]] = small
+    return out
+
+
+def _square(ink: np.ndarray) -> np.ndarray:
+    side = max(ink.shape)
+    before = [(side - n) // 2 for n in ink.shape]
+    return np.pad(ink, [(b, side - n - b) for b, n in zip(before, ink.shape, strict=True)])
+
+
+def _resized(ink: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    image = Image.fromarray((ink * 255).round().astype(np.uint8))
+    return np.asarray(image.resize((size[1], size[0]), Image.Resampling.BOX if ink.shape[0] > size[0] else Image.Resampling.BILINEAR))

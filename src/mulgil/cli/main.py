@@ -1,0 +1,83 @@
+"""The doorway of the command line: finds the command, turns errors into lines and exit codes.
+
+Exit codes: 0 well; 1 a MulgilError (its three lines); 2 wrong options (one line); 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from mulgil import __version__
+from mulgil.errors import MulgilError
+
+COMMANDS = {
+    "train": ("mulgil.cli.train:train", "Train a classifier and show what it learned."),
+    "eval": ("mulgil.cli.evaluate:evaluate", "Loss and accuracy of a saved model on a test set."),
+    "predict": ("mulgil.cli.predict:predict", "What a saved model sees in image files."),
+    "data": ("mulgil.cli.data:data", "List, download and describe the data sets."),
+    "recipes": ("mulgil.cli.recipes:recipes", "The programs that `mulgil train` can run."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called: `mulgil --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        return getattr(import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: mulgil train",
+)
+@click.version_option(__version__, message="mulgil %(version)s")
+def cli() -> None:
+    """mulgil: train image classifiers on ordinary computers, see where they fail, keep and use them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), prog_name="mulgil", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else "mulgil"
+        click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
+        return 2
+    except MulgilError as error:
+        click.echo(str(error), err=True)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:  # `mulgil recipes | head -1`
+        sys.stderr.close()
+        return 1
+    except OSError as error:
+        click.echo(f"mulgil: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        return 1

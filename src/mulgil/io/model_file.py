@@ -1,0 +1,168 @@
+"""`save` and `load`: a whole model in one safetensors file.
+
+The tensors stand in the file under their state_dict names, so any safetensors reader can use them. The metadata holds
+three strings: "mulgil" (the format's number), "object" (JSON: the module tree, see `encode`, your `info`, and a checksum of
+each tensor) and "crc32" (of that JSON). Format: https://github.com/huggingface/safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mulgil import nn
+from mulgil.autograd import Tensor
+from mulgil.data.datasets.files import atomic_file
+from mulgil.errors import ModelFileError
+from mulgil.io.decode import Decoder, by_name
+from mulgil.io.encode import Encoder
+
+FORMAT = 1
+OURS = {"mulgil", "object", "crc32"}  # the strings of the metadata
+PathLike = str | os.PathLike[str]
+
+
+def save(obj: Any, path: PathLike, info: Mapping[str, Any] | None = None) -> None:
+    """Write a model to `path`: the module tree with its settings and weights. Any name will do, also `model.pth`.
+
+    Args:
+        obj: a Module of any class, a state_dict, or a tree of dicts, lists, numbers, text and tensors (a checkpoint).
+        path: the file; missing folders are made. It is written whole or not at all.
+        info: what belongs to the model besides its weights (preprocessing, class names), as plain JSON; see `read_info`.
+
+    Of a class of your own the file holds the name, the layers and the plain attributes, not the code: `load` finds the
+    class in the program that loads. Hooks stay behind. GPU arrays are written as they are and loaded to the CPU.
+
+    Raises:
+        ModelFileError: something in the object cannot be written, such as a function of your own.
+        DataError: the folder cannot be written, or the disk is full.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    encoder = Encoder()
+    header = {"root": encoder.encode(obj), "modules": encoder.modules, "info": dict(info or {})}
+    header["checksums"] = {name: _checksum(array) for name, array in encoder.arrays.items()}
+    try:
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelFileError("save: info must be plain JSON", str(error), "use numbers, text, lists and dicts") from None
+    metadata = {"mulgil": str(FORMAT), "object": text, "crc32": str(zlib.crc32(text.encode()))}
+    with atomic_file(path) as file:
+        file.write(to_bytes(encoder.arrays, metadata))
+
+
+def load(
+    path: PathLike,
+    map_location: Any = None,
+    *,
+    classes: Iterable[type] | Mapping[str, type] | None = None,
+    weights_only: bool | None = None,
+) -> Any:
+    """Read what `save` wrote: the model (or dict) itself, on the CPU unless `map_location` names another device.
+
+    Args:
+        path: the file. One from elsewhere (safetensors without a model) gives a dict of tensors for `load_state_dict`.
+        map_location: a device, as `torch.load` takes it.
+        classes: classes that the file may ask for by name, besides the built-in layers and the Modules already imported.
+        weights_only: accepted for PyTorch's sake; a file never holds anything but weights and plain settings.
+
+    Nothing in a file is run, and no constructor is called.
+
+    Raises:
+        ModelFileError: not a model file, damaged, written by a newer version, or a class is missing.
+    """
+    header, arrays = _read(Path(path))
+    if header is None:
+        obj: Any = {name: Tensor(array) for name, array in arrays.items()}
+    else:
+        extra = by_name(classes)
+        try:
+            obj = Decoder(header["modules"], arrays, extra).decode(header["root"])
+        except ModelFileError:
+            raise
+        except Exception as error:  # whatever a damaged header provokes has one meaning
+            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    return obj if map_location is None else _moved(obj, map_location)
+
+
+def read_info(path: PathLike) -> dict[str, Any]:
+    """The `info` that `save` was given; empty for a file that has none. Raises as `load` does."""
+    header, _ = _read(Path(path), tensors=False)
+    return header.get("info", {}) if header else {}
+
+
+def _read(path: Path, tensors: bool = True) -> tuple[dict | None, dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    _refuse_foreign(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            header = _header(path, metadata) if OURS & metadata.keys() else None
+            arrays = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if header is not None and tensors:
+        found = {name: _checksum(array) for name, array in arrays.items()}
+        if found != header.get("checksums"):
+            wrong = sorted(name for name in found.keys() | header["checksums"].keys() if found.get(name) != header["checksums"].get(name))
+            raise _damaged(path, f"the checksum of {', '.join(wrong[:3])} does not match")
+    return header, arrays
+
+
+def _header(path: Path, metadata: Mapping[str, str]) -> dict:
+    version = metadata.get("mulgil", "")
+    if version != str(FORMAT):
+        rule = f"load: this version of mulgil reads model files of format {FORMAT}"
+        raise ModelFileError(rule, f"{path}: format {version[:20]!r}", "pip install --upgrade mulgil")
+    text = metadata.get("object", "")
+    if metadata.get("crc32") != str(zlib.crc32(text.encode())):
+        raise _damaged(path, "the checksum of the header does not match")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from None
+    parts = {"root": object, "modules": list, "checksums": dict, "info": dict}
+    if not (isinstance(header, dict) and all(name in header and isinstance(header[name], kind) for name, kind in parts.items())):
+        raise _damaged(path, "the header is not a model's")
+    return header
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Name the usual strangers before the safetensors reader gives up on them with a riddle."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise ModelFileError("load: the model file must be there and readable", f"{path}: {error.strerror}", "look at the path") from None
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise ModelFileError(
+            "load: model files are safetensors, and pickles are not opened because they can run code",
+            f"{path} is a pickle or a zip, as torch.save writes it",
+            "in PyTorch: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
+        )
+
+
+def _checksum(array: np.ndarray) -> int:
+    """CRC-32 of dtype, shape and bytes: a file that was cut, patched or badly copied is noticed."""
+    start = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
+
+
+def _damaged(path: PathLike, what: str) -> ModelFileError:
+    rule = "load: the file must be a whole safetensors file, as mulgil.save writes it"
+    return ModelFileError(rule, f"{path}: {what}", "save the model again, or copy the file again")
+
+
+def _moved(obj: Any, where: Any) -> Any:
+    if isinstance(obj, (nn.Module, Tensor)):
+        return obj.to(where)
+    if isinstance(obj, dict):
+        return {key: _moved(value, where) for key, value in obj.items()}
+    return type(obj)(_moved(value, where) for value in obj) if isinstance(obj, (list, tuple)) else obj

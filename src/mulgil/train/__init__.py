@@ -1,0 +1,9 @@
+"""Training: recipes, the loop, exact metrics, progress, runs kept in a folder."""
+
+from __future__ import annotations
+
+from mulgil.train.loop import EpochRecord, evaluate, fit, train_epoch
+from mulgil.train.metrics import Meter, Metrics
+from mulgil.train.recipes import RECIPES, Recipe
+
+__all__ = ["RECIPES", "EpochRecord", "Meter", "Metrics", "Recipe", "evaluate", "fit", "train_epoch"]

@@ -1,0 +1,36 @@
+"""Preprocessing as plain data, so that it can stand in a model file beside the weights that need it.
+
+A description is a sequence of (name, arguments): `(("ToTensor", {}), ("Normalize", {"mean": 0.5, "std": 0.5}))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mulgil.data import transforms
+from mulgil.errors import ModelFileError
+
+Steps = Sequence[tuple[str, dict[str, Any]]]
+
+ALLOWED = ("ToTensor", "Normalize", "Pad", "Resize")  # what a file may name
+
+
+def build_transform(steps: Steps) -> transforms.Compose:
+    """The transform that a description stands for. Raises ModelFileError for a step that is not one of `ALLOWED`."""
+    made = []
+    for step in steps:
+        try:
+            name, arguments = step
+            if name not in ALLOWED:
+                raise ValueError(f"unknown step {name!r}")
+            made.append(getattr(transforms, name)(**arguments))
+        except (TypeError, ValueError, KeyError) as error:
+            hint = f"known steps: {', '.join(ALLOWED)}"
+            raise ModelFileError("preprocessing is a list of (name, arguments)", f"{step!r}: {error}", hint) from None
+    return transforms.Compose(made)
+
+
+def as_json(steps: Steps) -> list:
+    """The description as JSON holds it."""
+    return [[name, dict(arguments)] for name, arguments in steps]

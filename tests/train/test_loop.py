@@ -1,0 +1,218 @@
+"""The loop: exact metrics, stopping, records; the recipes; preprocessing; progress; runs."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mulgil import backend, nn, optim
+from mulgil.autograd import Tensor
+from mulgil.data import DataLoader, TensorDataset
+from mulgil.errors import ModelFileError, OptionError
+from mulgil.train import RECIPES, evaluate, fit, train_epoch
+from mulgil.train.loop import EpochRecord
+from mulgil.train.metrics import Meter, Metrics
+from mulgil.train.preprocess import as_json, build_transform
+from mulgil.train.progress import LiveProgress, PlainProgress, clock, epoch_line
+from mulgil.train.recipes import get_recipe, make_optimizer
+from mulgil.train.run import Options, new_folder, prepare
+
+
+def blobs(n: int = 50, seed: int = 0) -> TensorDataset:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, 4)) + 3 * np.eye(3, 4)[labels]
+    return TensorDataset(Tensor(x.astype(np.float32)), Tensor(labels))
+
+
+def test_metrics_are_weighted_by_samples() -> None:
+    data, model = blobs(50), nn.Linear(4, 3)
+    whole = evaluate(model, DataLoader(data, batch_size=50), nn.CrossEntropyLoss())
+    for batch_size in (1, 7, 49):  # the last batch is shorter, and must count for less
+        parts = evaluate(model, DataLoader(data, batch_size=batch_size), nn.CrossEntropyLoss())
+        assert parts.loss == pytest.approx(whole.loss, rel=1e-5) and parts.accuracy == whole.accuracy and parts.samples == 50
+        np.testing.assert_array_equal(parts.predictions, whole.predictions)
+    logits = np.asarray(model(data.tensors[0]))
+    np.testing.assert_array_equal(whole.predictions, logits.argmax(1))
+    assert whole.accuracy == np.mean(logits.argmax(1) == np.asarray(data.tensors[1]))
+
+
+def test_train_epoch_equals_the_loop_written_out() -> None:
+    data = blobs(40)
+    backend.manual_seed(3)
+    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    other.load_state_dict(model.state_dict())
+    metrics = train_epoch(model, DataLoader(data, batch_size=16), optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    optimizer, total = optim.SGD(other.parameters(), lr=0.1), 0.0
+    for x, y in DataLoader(data, batch_size=16):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(other(x), y)
+        loss.backward()
+        optimizer.step()
+        total += loss.item() * len(y)
+    np.testing.assert_array_equal(model.weight.array, other.weight.array)
+    assert metrics.loss == pytest.approx(total / 40, rel=1e-6)
+
+
+def test_evaluate_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+    before = {name: value.tolist() for name, value in model.state_dict().items()}
+    loader = DataLoader(blobs(), batch_size=10)
+    first, second = (evaluate(model, loader, nn.CrossEntropyLoss()) for _ in range(2))
+    assert first == Metrics(second.loss, second.accuracy, second.samples, first.seconds)  # no dropout, nothing drawn
+    assert model.training and {name: value.tolist() for name, value in model.state_dict().items()} == before
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_fit_learns_and_stops_after_the_batch_under_way() -> None:
+    data, model = blobs(60), nn.Linear(4, 3)
+    loader, batches = DataLoader(data, batch_size=10), []
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    records = list(fit(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 5))
+    assert [r.epoch for r in records] == [1, 2, 3, 4, 5] and all(r.complete for r in records)
+    assert records[-1].test.loss < records[0].test.loss and records[-1].test.accuracy > 0.8
+    records = list(fit(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 5, batches.append, lambda: len(batches) >= 8))
+    assert [(r.epoch, r.complete, r.train.samples) for r in records] == [(1, True, 60), (2, False, 20)]
+    assert len(batches) == 8 and records[-1].test.samples == 60
+
+
+def test_an_empty_meter_says_so() -> None:
+    assert np.isnan(Meter().loss) and Meter().result().samples == 0
+
+
+PARAMETERS = {
+    "cnn": 20 * 26 + 10 * 501 + 20 * 251 + 10 * 21,
+    "relu": 1_796_010,
+    "sigmoid": 795_010,
+    "softmax": 7_850,
+    "mlp": 101_770,
+    "deep-mlp": 109_386,
+}
+REFERENCE = {  # batch, epochs, drop last, optimizer, settings: the design's table
+    "cnn": (100, 2, True, "SGD", {"lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}),
+    "relu": (100, 5, False, "Adam", {"lr": 1e-3}),
+    "sigmoid": (100, 5, False, "SGD", {"lr": 0.01}),
+    "softmax": (100, 15, True, "SGD", {"lr": 0.1}),
+    "mlp": (500, 100, False, "SGD", {"lr": 0.01}),
+    "deep-mlp": (256, 20, True, "Adam", {"lr": 1e-3}),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes(name: str) -> None:
+    recipe = get_recipe(name)
+    backend.manual_seed(0)
+    model = recipe.model()
+    optimizer = make_optimizer(recipe, model)
+    group = optimizer.param_groups[0]
+    settings = {key: group[key] for key in REFERENCE[name][4]}
+    assert (recipe.batch_size, recipe.epochs, recipe.drop_last, type(optimizer).__name__, settings) == REFERENCE[name]
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
+    images = build_transform(recipe.transform).batch(np.zeros((3, 1, 28, 28), np.uint8))
+    assert model(images).shape == (3, 10)
+
+
+def first_weights(name: str) -> tuple[np.ndarray, np.ndarray]:
+    backend.manual_seed(1)
+    layer = next(m for m in get_recipe(name).model().modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
+    return layer.weight.array, layer.bias.array
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "relu"])
+def test_lecun_normal(name: str) -> None:
+    weight, bias = first_weights(name)
+    assert weight.std() == pytest.approx(784**-0.5, rel=0.01) and abs(weight).max() > 4 * weight.std() and not bias.any()
+
+
+def test_glorot_uniform_with_gain() -> None:
+    weight, bias = first_weights("cnn")
+    bound = np.sqrt(2) * np.sqrt(6 / (25 + 20 * 25))
+    assert 0.9 * bound < abs(weight).max() <= bound and not bias.any()
+
+
+@pytest.mark.parametrize("name", ["softmax", "mlp", "deep-mlp"])
+def test_pytorchs_default(name: str) -> None:
+    weight, bias = first_weights(name)
+    for array in (weight, bias):
+        assert abs(array).max() <= 784**-0.5
+    assert abs(weight).max() > 0.99 * 784**-0.5 and bias.any()
+
+
+def test_another_optimizer_does_not_inherit_settings() -> None:
+    model = nn.Linear(1, 1)
+    group = make_optimizer(get_recipe("cnn"), model, "adam").param_groups[0]
+    assert group["lr"] == 1e-3 and group["weight_decay"] == 0
+    assert make_optimizer(get_recipe("cnn"), model, None, 0.5).param_groups[0]["momentum"] == 0.9
+
+
+def test_preprocessing_is_plain_data() -> None:
+    steps = json.loads(json.dumps(as_json(get_recipe("mlp").transform)))
+    x = build_transform(steps).batch(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
+    assert np.asarray(x).ravel().tolist() == [-1, 1]
+    for bad in ([["Lambda", {"lambd": "print"}]], [["Pad", {"nonsense": 1}]], [["Pad"]], ["ToTensor"]):
+        with pytest.raises(ModelFileError):
+            build_transform(bad)
+
+
+def record(epoch: int = 2, complete: bool = True) -> EpochRecord:
+    return EpochRecord(epoch, 15, Metrics(0.33551, 0.90694, 60000, 2.0), Metrics(0.3084, 0.9146, 10000, 0.1), 0.1, 4.2, complete)
+
+
+def test_plain_progress_is_a_line_an_epoch() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream)
+    progress.start(15, 600)
+    progress.batch(Meter())
+    progress.epoch(record())
+    progress.close()
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith("epoch  2/15   train loss 0.3355  accuracy 0.9069   test loss 0.3084  accuracy 0.9146    30,000 images/s")
+    assert line.endswith("27 s left")
+    assert "(stopped)" in epoch_line(record(complete=False))
+
+
+def test_live_progress_leaves_a_line_an_epoch() -> None:
+    from rich.console import Console
+
+    stream = io.StringIO()
+    progress = LiveProgress(Console(file=stream, force_terminal=True, width=120, color_system=None))
+    progress.start(15, 2)
+    meter = Meter()
+    meter.add(Tensor(np.eye(3, dtype=np.float32)), Tensor(np.arange(3)), Tensor(np.float32(0.25)))
+    progress.batch(meter)
+    progress.epoch(record())
+    progress.close()
+    assert "epoch  2/15   train loss 0.3355" in stream.getvalue() and "images/s" in stream.getvalue()
+
+
+def test_clock() -> None:
+    assert [clock(s).strip() for s in (0.4, 99, 125, 4200, 7325)] == ["0 s", "99 s", "2:05 min", "70:00 min", "2:02 h"]
+
+
+def test_a_run_is_repeatable_and_keeps_its_metrics(tmp_path: Path) -> None:
+    options = Options("softmax", data="digits", epochs=2, seed=5)
+    weights = []
+    for name in ("a", "b"):
+        folder = new_folder(str(tmp_path / name), "softmax")
+        run = prepare(options)
+        run.train(folder)
+        weights.append(run.model[1].weight.array.tobytes())
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [1, 2] and lines[-1]["test_accuracy"] == run.summary()["test_accuracy"]
+    assert weights[0] == weights[1]
+    assert run.summary()["parameters"] == 7850 and run.summary()["interrupted"] is False
+
+
+def test_unknown_names() -> None:
+    for options in (Options("nonsense"), Options(data="nonsense")):
+        with pytest.raises(OptionError, match="nonsense"):
+            prepare(options)
+
+
+def test_two_runs_in_one_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len({new_folder(None, "cnn") for _ in range(3)}) == 3
