@@ -39,6 +39,7 @@ _LAZY = {
     "nn": "mulgil.nn",
     "optim": "mulgil.optim",
     "data": "mulgil.data",
+    "compile": "mulgil.compile:compile",
     "io": "mulgil.io",
     "train": "mulgil.train",
     "plot": "mulgil.plot",

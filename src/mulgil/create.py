@@ -39,7 +39,7 @@ def tensor(data: Data, dtype: Any = None, device: Any = None, requires_grad: boo
     """A Tensor with a copy of `data` (`as_tensor` and `from_numpy` share memory).
 
     Example:
-        >>> tensor([[1, 2], [3, 4]], dtype=float32).shape
+        >>> tensor([[1, 2], [3, 4]], dtype="float32").shape
         (2, 2)
     """
     fresh = Tensor(data, dtype=dtype, device=device)

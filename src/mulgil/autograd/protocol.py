@@ -16,6 +16,7 @@ from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops import elementwise as e
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
+from mulgil.ops.function import observers
 from mulgil.ops.linalg import MatMul
 
 UFUNCS: dict[np.ufunc, Callable] = {
@@ -122,6 +123,8 @@ class NumpyProtocol:
     array: Any
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        for observer in observers:
+            observer.to_python(self.array)
         if not isinstance(self.array, np.ndarray):
             raise DTypeError("NumPy cannot see memory on the GPU", f"a tensor on {self.device}", "use t.cpu() first")  # type: ignore[attr-defined]
         wanted = self.array if dtype is None else self.array.astype(dtype, copy=False)
@@ -169,6 +172,8 @@ class PythonProtocol:
                 describe(tensor=self.array),
                 "reduce first: x.mean(), or take x.tolist()",
             )
+        for observer in observers:
+            observer.to_python(self.array)
         return self.array.item()
 
     def __bool__(self) -> bool:
@@ -176,7 +181,7 @@ class PythonProtocol:
             raise ShapeError(
                 "the truth of a tensor with several elements is ambiguous", describe(tensor=self.array), "use (a == b).all() or .any()"
             )
-        return bool(self.array.item())
+        return bool(self.item())
 
     def __float__(self) -> float:
         return float(self.item())

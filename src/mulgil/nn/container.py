@@ -92,7 +92,8 @@ class Sequential(_List):
     Example:
         >>> model = Sequential(Flatten(), Linear(784, 10))
         >>> model = Sequential(OrderedDict(flatten=Flatten(), out=Linear(784, 10)))     # with names
-        >>> model[1], model[:1], len(model)
+        >>> model[1], model.out is model[1], len(model)
+        (Linear(in_features=784, out_features=10, bias=True), True, 2)
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]):

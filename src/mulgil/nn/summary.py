@@ -73,7 +73,9 @@ def summary(model: Module, input_size: Sequence, dtype: Any = None) -> Summary:
     Raises the model's own error, with a hint, if the input does not fit.
 
     Example:
-        >>> print(summary(net, (784,)))
+        >>> result = summary(Linear(784, 10), (784,))       # print(result) shows a table
+        >>> result.parameters, result.multiply_adds
+        (7850, 7840)
     """
     twin = copy.deepcopy(model).eval()
     first = next((p for p in twin.parameters() if p.array is not None), None)

@@ -23,7 +23,7 @@ def clip_grad_norm_(
 
     Example:
         >>> loss.backward()
-        >>> clip_grad_norm_(model.parameters(), 1.0)
+        >>> norm = clip_grad_norm_(model.parameters(), 1.0)
         >>> optimizer.step()
     """
     if float(norm_type) != 2.0:

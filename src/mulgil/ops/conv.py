@@ -7,7 +7,7 @@ often as one likes. All are matrix products over im2col columns (Chellapilla et 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -25,6 +25,10 @@ class Convolution(Function):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+
+    def same(self, kind: Any, **more: Any) -> Any:
+        """Another of the three ops with these settings."""
+        return kind(self.stride, self.padding, self.dilation, self.groups, **more)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class Conv2d(Convolution):
 
     def backward(self, ctx, gy):
         x, weight = ctx.saved
-        gx = Conv2dInputGradient(*astuple(self)[:4], x.shape[2:])(gy, weight) if ctx.needs[0] else None
-        gweight = Conv2dWeightGradient(*astuple(self)[:4], weight.shape[2:])(x, gy) if ctx.needs[1] else None
+        gx = self.same(Conv2dInputGradient, size=x.shape[2:])(gy, weight) if ctx.needs[0] else None
+        gweight = self.same(Conv2dWeightGradient, kernel=weight.shape[2:])(x, gy) if ctx.needs[1] else None
         return (gx, gweight, gy.sum(axis=(0, 2, 3))) if len(ctx.needs) == 3 else (gx, gweight)
 
 
@@ -70,8 +74,8 @@ class Conv2dInputGradient(Convolution):
 
     def backward(self, ctx, ggx):
         gy, weight = ctx.saved
-        ggy = Conv2d(*astuple(self)[:4])(ggx, weight) if ctx.needs[0] else None
-        return ggy, Conv2dWeightGradient(*astuple(self)[:4], weight.shape[2:])(ggx, gy) if ctx.needs[1] else None
+        ggy = self.same(Conv2d)(ggx, weight) if ctx.needs[0] else None
+        return ggy, self.same(Conv2dWeightGradient, kernel=weight.shape[2:])(ggx, gy) if ctx.needs[1] else None
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ class Conv2dWeightGradient(Convolution):
 
     def backward(self, ctx, ggw):
         x, gy = ctx.saved
-        gx = Conv2dInputGradient(*astuple(self)[:4], x.shape[2:])(gy, ggw) if ctx.needs[0] else None
-        return gx, Conv2d(*astuple(self)[:4])(x, ggw) if ctx.needs[1] else None
+        gx = self.same(Conv2dInputGradient, size=x.shape[2:])(gy, ggw) if ctx.needs[0] else None
+        return gx, self.same(Conv2d)(x, ggw) if ctx.needs[1] else None
 
 
 def correlate(xp: Any, x: Any, weight: Any, stride: Pair, dilation: Pair, out: Pair, groups: int) -> Any:

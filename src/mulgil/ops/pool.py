@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -18,6 +18,10 @@ class Pooling(Function):
     stride: Pair
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
+
+    def same(self, kind: Any, **more: Any) -> Any:
+        """Another pooling op with these settings."""
+        return kind(self.kernel, self.stride, self.padding, self.dilation, **more)
 
     def out(self, size: Pair) -> Pair:
         return output_size(size, self.kernel, self.stride, self.padding, self.dilation)
@@ -54,7 +58,7 @@ class MaxPool2d(Pooling):
         return batch_first(y)
 
     def backward(self, ctx, gy):
-        return MaxPool2dGradient(*astuple(self)[:4], ctx.static)(gy, *ctx.saved)
+        return self.same(MaxPool2dGradient, size=ctx.static)(gy, *ctx.saved)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class MaxPool2dGradient(Pooling):
 
     def backward(self, ctx, ggx):
         (winner,) = ctx.saved
-        return MaxPool2dPick(*astuple(self)[:4])(ggx, winner), None
+        return self.same(MaxPool2dPick)(ggx, winner), None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class MaxPool2dPick(Pooling):
         return batch_first(y)
 
     def backward(self, ctx, gy):
-        return MaxPool2dGradient(*astuple(self)[:4], ctx.static)(gy, *ctx.saved), None
+        return self.same(MaxPool2dGradient, size=ctx.static)(gy, *ctx.saved), None
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class AvgPool2d(Pooling):
         return batch_first(y / self.counts(ctx.xp, x.shape[2:], x.dtype))
 
     def backward(self, ctx, gy):
-        return AvgPool2dGradient(*astuple(self)[:4], self.count_include_pad, ctx.static)(gy)
+        return self.same(AvgPool2dGradient, count_include_pad=self.count_include_pad, size=ctx.static)(gy)
 
     def counts(self, xp: Any, size: Pair, dtype: Any) -> Any:
         if self.count_include_pad or not any(self.padding):
@@ -129,4 +133,4 @@ class AvgPool2dGradient(AvgPool2d):
         return self.inside(gx, self.size)
 
     def backward(self, ctx, ggx):
-        return AvgPool2d(*astuple(self)[:4], self.count_include_pad)(ggx)
+        return self.same(AvgPool2d, count_include_pad=self.count_include_pad)(ggx)

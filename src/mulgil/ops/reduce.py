@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from mulgil.ops.function import Context, Function
 
@@ -17,7 +17,7 @@ class Reduction(Function):
 
     axis: Axis = None
     keepdims: bool = False
-    composed = ("backward",)
+    composed: ClassVar[tuple[str, ...]] = ("backward",)
 
     def spread(self, ctx: Context, y: Any, shape: tuple[int, ...]) -> Any:
         """`y` broadcast back over the axes that were reduced."""
@@ -165,7 +165,7 @@ class Any_(Reduction):
 class LogSumExp(RealReduction):
     """log(sum(exp(x))) over axes, without overflow: the maximum is taken out first."""
 
-    composed = ("forward", "backward")
+    composed: ClassVar[tuple[str, ...]] = ("forward", "backward")
 
     def forward(self, ctx, x):
         top = x.max(axis=self.axis, keepdims=True)
@@ -186,7 +186,7 @@ class Softmax(Function):
 
     axis: int = -1
     floating = True
-    composed = ("forward", "backward")
+    composed: ClassVar[tuple[str, ...]] = ("forward", "backward")
 
     def forward(self, ctx, x):
         e = ctx.xp.exp(x - x.max(axis=self.axis, keepdims=True))
@@ -205,7 +205,7 @@ class LogSoftmax(Function):
 
     axis: int = -1
     floating = True
-    composed = ("forward", "backward")
+    composed: ClassVar[tuple[str, ...]] = ("forward", "backward")
 
     def forward(self, ctx, x):
         s = x - x.max(axis=self.axis, keepdims=True)

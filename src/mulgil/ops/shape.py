@@ -9,13 +9,18 @@ from mulgil.backend import device_of, to_device
 from mulgil.ops.function import Function
 
 
+class Rearrangement(Function):
+    """What these ops share: a backward that is made of them."""
+
+    composed = ("backward",)
+
+
 @dataclass(frozen=True)
-class Reshape(Function):
+class Reshape(Rearrangement):
     """The same elements in another shape (row-major); one length may be -1. Shares memory where it can."""
 
     shape: tuple[int, ...]
     view = True
-    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -26,12 +31,11 @@ class Reshape(Function):
 
 
 @dataclass(frozen=True)
-class Transpose(Function):
+class Transpose(Rearrangement):
     """The axes in another order. Shares memory."""
 
     axes: tuple[int, ...]
     view = True
-    composed = ("backward",)
 
     def forward(self, ctx, x):
         return x.transpose(self.axes)
@@ -43,12 +47,11 @@ class Transpose(Function):
 
 
 @dataclass(frozen=True)
-class Expand(Function):
+class Expand(Rearrangement):
     """x broadcast to a shape. Shares memory, so the result is read-only. (The engine sums its gradient back.)"""
 
     shape: tuple[int, ...]
     view = True
-    composed = ("backward",)
 
     def forward(self, ctx, x):
         return ctx.xp.broadcast_to(x, self.shape)
@@ -72,11 +75,10 @@ class Move(Function):
 
 
 @dataclass(frozen=True)
-class SumTo(Function):
+class SumTo(Rearrangement):
     """The inverse of broadcasting: sum the axes that `shape` lacks or has with length 1."""
 
     shape: tuple[int, ...]
-    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -89,12 +91,11 @@ class SumTo(Function):
 
 
 @dataclass(frozen=True)
-class Concatenate(Function):
+class Concatenate(Rearrangement):
     """Arrays joined along an axis that they have."""
 
     axis: int = 0
     promotes = True
-    composed = ("backward",)
 
     def forward(self, ctx, *xs):
         ctx.static = [x.shape[self.axis] for x in xs]
@@ -109,12 +110,11 @@ class Concatenate(Function):
 
 
 @dataclass(frozen=True)
-class Stack(Function):
+class Stack(Rearrangement):
     """Arrays of one shape joined along a new axis."""
 
     axis: int = 0
     promotes = True
-    composed = ("backward",)
 
     def forward(self, ctx, *xs):
         ctx.static = len(xs)
@@ -129,12 +129,11 @@ def _along(axis: int, index: Any) -> tuple:
 
 
 @dataclass(frozen=True)
-class Pad(Function):
+class Pad(Rearrangement):
     """`value` around x: `width` holds (before, after) for each axis."""
 
     width: tuple[tuple[int, int], ...]
     value: float = 0.0
-    composed = ("backward",)
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -166,12 +165,10 @@ def _filled(key: tuple, arrays: tuple) -> tuple:
 
 
 @dataclass(frozen=True)
-class Index(Function):
+class Index(Rearrangement):
     """x[key], for every kind of NumPy index. Inputs: x, then the index arrays whose places in `key` are held by SLOT."""
 
     key: tuple
-
-    composed = ("backward",)
 
     @property
     def view(self) -> bool:  # type: ignore[override]
@@ -188,12 +185,11 @@ class Index(Function):
 
 
 @dataclass(frozen=True)
-class Scatter(Function):
+class Scatter(Rearrangement):
     """Zeros of `shape` with x added at an index: the transpose of `Index`. An element named twice gets both."""
 
     key: tuple
     shape: tuple[int, ...]
-    composed = ("backward",)
 
     def forward(self, ctx, x, *arrays):
         ctx.save(*arrays)

@@ -93,12 +93,17 @@ class Optimizer:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
                 xp = xp_of(params[0].array)
-                lr = lrs.get(xp)
-                if lr is None:
-                    lr = lrs[xp] = xp.empty((), np.float64)
-                lr[...] = group["lr"]
-                self.update(params, group, lr)
+                if xp not in lrs:
+                    lrs[xp] = xp.empty((), np.float64)
+                lrs[xp][...] = group["lr"]
+                self.update(params, group, lrs[xp])
         return loss
+
+    def refresh(self) -> None:
+        """Bring the 0-d arrays that update rules read up to `group["lr"]`: what `step` does first, for a replayed step."""
+        for group, lrs in zip(self.param_groups, self._lrs, strict=True):
+            for lr in lrs.values():
+                lr[...] = group["lr"]
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         """Update `params`, the members of `group` that have a gradient. lr: a 0-d array that holds group["lr"]."""

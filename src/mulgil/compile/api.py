@@ -1,0 +1,164 @@
+"""`mulgil.compile`: a function of tensors, or a whole training step, traced once and then replayed as a plan."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from mulgil.autograd import Tensor, is_grad_enabled
+from mulgil.compile.graph import Graph
+from mulgil.compile.passes.fuse import fuse
+from mulgil.compile.passes.simplify import drop_dead, share_common
+from mulgil.compile.program import Program, arguments
+from mulgil.compile.trace import arrays_of, tensors_of, trace
+from mulgil.errors import MulgilError, TraceError
+from mulgil.nn import Module
+from mulgil.optim import Optimizer
+
+NUMBERS = (int, float, bool, str, type(None))
+
+
+def compile(
+    function: Callable | None = None, *, state: Sequence[Any] | Any = (), strict: bool = False, verify: int = 0
+) -> Any:
+    """Trace `function` at its first call and replay it, fused and without allocation, at the next ones.
+
+    Args:
+        function: takes Tensors (and numbers), returns Tensors in tuples, lists or dicts; it may contain a whole training step:
+            zero_grad, forward, loss, backward, clipping, optimizer.step. Also used as a decorator.
+        state: the models and optimizers that the function reads and changes. Every array that outlives the call must be there.
+        strict: raise `TraceError` when the function cannot be traced, instead of running it eagerly with one warning.
+        verify: run the first N replays eagerly as well, on a copy of the state, and compare.
+
+    One plan is kept for each signature: shapes and dtypes of the tensors, other arguments, train/eval modes, requires_grad.
+    Python code of the function runs at the trace alone: what it prints, counts or decides is frozen into the plan.
+
+    Example:
+        >>> model, optimizer = nn.Linear(784, 10), None          # doctest: +SKIP
+        >>> @compile(state=[model, optimizer])                   # doctest: +SKIP
+        ... def train_step(x, t):
+        ...     optimizer.zero_grad()
+        ...     loss = F.cross_entropy(model(x), t)
+        ...     loss.backward()
+        ...     optimizer.step()
+        ...     return loss
+    """
+    owners = list(state) if isinstance(state, (list, tuple)) else [state]
+    if function is None:
+        return lambda f: Compiled(f, owners, strict, verify)
+    return Compiled(function, owners, strict, verify)
+
+
+class Compiled:
+    """A compiled function. `programs`: signature -> `Program`, or None for one that runs eagerly."""
+
+    def __init__(self, function: Callable, state: list[Any], strict: bool, verify: int):
+        update_wrapper(self, function)
+        self.function, self.state, self.strict, self.verify = function, state, strict, verify
+        self.programs: dict[tuple, Program | None] = {}
+        self._shapes: dict[tuple, Any] = {}  # signature -> the structure of what the function returns
+        self._modules = [m for owner in state if isinstance(owner, Module) for m in owner.modules()]
+        self._optimizers = [owner for owner in state if isinstance(owner, Optimizer)]
+        self._left_to_verify: dict[tuple, int] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        key = self._signature(args)
+        if key not in self.programs:
+            return self._first(key, args)
+        program = self.programs[key]
+        if program is None:
+            return self.function(*args)
+        if self._left_to_verify[key]:
+            return self._verified(key, program, args)
+        return self._replay(key, program, args)
+
+    def _replay(self, key: tuple, program: Program, args: tuple) -> Any:
+        for optimizer in self._optimizers:
+            optimizer.refresh()
+        results = program(*arguments(tensors_of(args)))
+        return rebuilt(self._shapes[key], iter(results))
+
+    def _signature(self, args: tuple) -> tuple:
+        parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules]]
+        for a in args:
+            if isinstance(a, Tensor):
+                parts.append((a.array.shape, a.array.dtype, a.requires_grad))
+            elif isinstance(a, NUMBERS):
+                parts.append(a)
+            else:
+                parts.append(tuple((t.array.shape, t.array.dtype, t.requires_grad) for t in tensors_of(a)))
+        return tuple(parts)
+
+    def _first(self, key: tuple, args: tuple) -> Any:
+        """Run eagerly, watched; build the plan."""
+        recorder, result = trace(self.function, args, [t.array for t in tensors_of(args)])
+        try:
+            self._shapes[key] = template(result)
+            graph = simplified(recorder.graph(result, self.state))
+            self.programs[key] = Program(graph, fuse(graph))
+        except TraceError as error:
+            if self.strict:
+                raise
+            name = getattr(self.function, "__name__", "the function")
+            warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=3)
+            self.programs[key] = None
+        self._left_to_verify[key] = self.verify
+        return result
+
+    def _verified(self, key: tuple, program: Program, args: tuple) -> Any:
+        """Replay, then run eagerly from the same state, and compare results and state."""
+        self._left_to_verify[key] -= 1
+        arrays = arrays_of(self.state)
+        before = [a.copy() for a in arrays]
+        results = self._replay(key, program, args)
+        replayed = [a.copy() for a in arrays]
+        for a, b in zip(arrays, before, strict=True):
+            a[...] = b
+        expected = self.function(*args)
+        pairs = [(r.array, e.array) for r, e in zip(tensors_of(results), tensors_of(expected), strict=True)]
+        pairs += list(zip(replayed, arrays, strict=True))
+        for mine, eager in pairs:
+            if not close(mine, eager):
+                raise MulgilError(
+                    "compile: the compiled step must do what the eager one does",
+                    f"an array of shape {list(eager.shape)} differs by {float(np.abs(mine - eager).max()):.3g}",
+                    "please report this program; without compile it runs correctly",
+                )
+        return results
+
+
+def close(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal up to the rounding that another order of summation brings."""
+    tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
+    return a.dtype.kind not in "f" and bool((a == b).all()) or np.allclose(a, b, rtol=tolerance, atol=tolerance * max(1e-3, float(np.abs(b).max(initial=0))), equal_nan=True)
+
+
+def simplified(graph: Graph) -> Graph:
+    """The passes that turn a graph into a smaller one."""
+    return drop_dead(share_common(graph))
+
+
+def template(tree: Any) -> Any:
+    """The structure of a result, with True where a Tensor stands."""
+    if isinstance(tree, Tensor):
+        return True
+    if isinstance(tree, dict):
+        return {k: template(v) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(template(v) for v in tree)
+    if tree is None:
+        return None
+    raise TraceError("compile: a function returns Tensors, or lists, tuples and dicts of them", repr(type(tree)), "return the tensor, not loss.item()")
+
+
+def rebuilt(tree: Any, arrays: Any) -> Any:
+    """The structure with fresh Tensors in it."""
+    if tree is True:
+        return Tensor.of(next(arrays))
+    if isinstance(tree, dict):
+        return {k: rebuilt(v, arrays) for k, v in tree.items()}
+    return type(tree)(rebuilt(v, arrays) for v in tree) if isinstance(tree, (list, tuple)) else None

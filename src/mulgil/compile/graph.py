@@ -1,0 +1,125 @@
+"""The graph that a trace leaves: values, and the calls of ops' forward and backward that make one from another.
+
+A `Node` is one call that went through `run`, so a graph reads like the step's own history. Passes take a Graph and give a
+Graph; `check` holds after each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mulgil.errors import TraceError
+from mulgil.ops.function import Function
+
+
+@dataclass(eq=False)
+class Value:
+    """An array of the step.
+
+    kind: "input" (an argument), "state" (belongs to a model or optimizer and outlives the step), "constant" or "temp".
+    array: the array itself, for state and constants. base: the value whose memory this one shares, if any.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    kind: str
+    array: Any = None
+    base: Value | None = None
+
+    @property
+    def root(self) -> Value:
+        """The value that owns the memory."""
+        return self if self.base is None else self.base.root
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.dtype.name.replace('float', 'f').replace('int', 'i')}{list(self.shape)}"
+
+
+Operand = Any  # a Value, or a Python number
+
+
+@dataclass(eq=False)
+class Node:
+    """One call. where: the line of the user's program that caused it. saved: what forward saved, or backward reads."""
+
+    op: Function
+    phase: str
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Value | None, ...]
+    saved: tuple[Operand, ...]
+    needs: tuple[bool, ...]
+    static: Any
+    where: str = ""
+
+    def reads(self) -> list[Value]:
+        """The values that the call needs to exist."""
+        operands = self.inputs if self.phase == "forward" else (*self.inputs, *self.saved)
+        return [v for v in operands if isinstance(v, Value)]
+
+    def writes(self) -> list[Value]:
+        """The values that the call makes: outputs, and what forward saved beside inputs and outputs."""
+        made = [v for v in self.outputs if v is not None]
+        if self.phase == "forward":
+            known = {id(v) for v in (*self.inputs, *made)}
+            made += [v for v in self.saved if isinstance(v, Value) and id(v) not in known]
+        return made
+
+    @property
+    def title(self) -> str:
+        return str(self.op).replace("(axis=None, keepdims=False)", "()") + (".backward" if self.phase == "backward" else "")
+
+    def __repr__(self) -> str:
+        outputs = ", ".join(map(str, (v for v in self.outputs if v is not None)))
+        names = ", ".join(v.name if isinstance(v, Value) else repr(v) for v in self.inputs)
+        kept = [v.name for v in self.saved if isinstance(v, Value)] if self.phase == "backward" else []
+        return f"{outputs} = {self.title}({names}{'; ' + ', '.join(kept) if kept else ''})"
+
+
+@dataclass
+class Graph:
+    """inputs: the arguments' arrays. results: what the function returned (see `trace.Result`). nodes: in order of execution."""
+
+    inputs: list[Value]
+    results: list[Value]
+    nodes: list[Node] = field(default_factory=list)
+
+    def values(self) -> Iterator[Value]:
+        """Every value, in order of appearance."""
+        seen: set[int] = set()
+        for v in (*self.inputs, *(v for n in self.nodes for v in (*n.reads(), *n.writes())), *self.results):
+            if id(v) not in seen:
+                seen.add(id(v))
+                yield v
+
+    def check(self) -> Graph:
+        """Every value is made before it is read, once; returns the graph. Raises TraceError, which would be a fault of a pass."""
+        known = {id(v) for v in self.inputs}
+        for node in self.nodes:
+            for v in node.reads():
+                if v.kind == "temp" and id(v) not in known:
+                    raise TraceError("compile: a value is read before it is made", f"{v} in {node}", "please report this program")
+            for v in node.writes():
+                if id(v) in known:
+                    raise TraceError("compile: a value is made twice", f"{v} in {node}", "please report this program")
+                known.add(id(v))
+        for v in self.results:
+            if v.kind == "temp" and id(v) not in known:
+                raise TraceError("compile: a result is never made", str(v), "please report this program")
+        return self
+
+    def __str__(self) -> str:
+        state = [v for v in self.values() if v.kind == "state"]
+        lines = [f"inputs:  {', '.join(map(str, self.inputs))}"]
+        lines.append(f"state:   {len(state)} arrays, {sum(v.nbytes for v in state):,} bytes")
+        lines += [f"  {node}" for node in self.nodes]
+        lines.append(f"results: {', '.join(map(str, self.results))}")
+        return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""Fusion: which calls become one kernel, and which loops of a kernel become one loop.
+
+A step of the plan is a kernel (lowered calls), or one call that runs as it stands (a matrix product, a convolution). A call
+joins the earliest kernel that comes after everything it needs, also past steps in between. In a kernel, a `Nest` is one set
+of loops: calls over the same shape share it, so what one makes and the other reads stays in a register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.lower import SHORT
+from mulgil.ops import reduce, shape
+from mulgil.ops.function import Function
+
+REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
+LOOP_DTYPES = {*SHORT, "bool"}
+
+
+@dataclass(eq=False)
+class Nest:
+    """Loops over `shape`, with the calls in their body."""
+
+    shape: tuple[int, ...]
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Kernel:
+    """Nests that run one after the other, as one compiled function."""
+
+    nests: list[Nest] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [node for nest in self.nests for node in nest.nodes]
+
+
+Step = Kernel | Node
+
+
+def is_reduction(node: Node) -> bool:
+    return isinstance(node.op, REDUCTIONS) and node.phase == "forward"
+
+
+def is_view(node: Node) -> bool:
+    """Whether the call only gives memory another shape."""
+    return node.op.view and node.outputs[0] is not None and node.outputs[0].base is not None and not node.op.inplace
+
+
+def can_lower(node: Node) -> bool:
+    """Whether the call can be the body of a loop."""
+    values = [*node.reads(), *node.writes()]
+    if any(v.dtype.name not in LOOP_DTYPES for v in values) or not values:
+        return False
+    return is_reduction(node) and node.inputs[0].dtype.kind == "f" or node.op.elementwise and type(node.op).__module__.startswith("mulgil.")
+
+
+def iteration_shape(node: Node) -> tuple[int, ...]:
+    """What the loops of a lowered call run over."""
+    if is_reduction(node):
+        return node.inputs[0].shape
+    return np.broadcast_shapes(*(v.shape for v in (*node.reads(), *node.writes())))
+
+
+def memory(value: Value) -> Value:
+    """The value under whose name a kernel is given this memory: versions of updated state are one, views are their own."""
+    while value.base is not None and value.base.shape == value.shape and value.base.dtype == value.dtype and getattr(value, "updates", False):
+        value = value.base
+    return value
+
+
+class Fuser:
+    """Places the nodes of a graph, in their order, into steps."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.step_of: dict[int, int] = {}  # id of a value -> the step that makes it
+        self.readers: dict[int, int] = {}  # id of a root -> the last step that reads it
+        self.nest_of: dict[int, tuple[int, bool]] = {}  # id of a value -> its nest in that step, and whether it is reduced there
+
+    def place(self, node: Node) -> None:
+        earliest = max((self.step_of.get(id(v.root), 0) for v in node.reads()), default=0)
+        earliest = max([earliest, *(self.step_of.get(id(v), 0) for v in node.reads())])
+        if node.op.inplace:
+            earliest = max([earliest, *(self.readers.get(id(v.root), 0) for v in node.writes())])
+        if not can_lower(node):
+            self.steps.append(node)
+            at = len(self.steps) - 1
+        else:
+            at = next((i for i in range(earliest, len(self.steps)) if self._joins(i, node)), len(self.steps))
+            if at == len(self.steps):
+                self.steps.append(Kernel())
+            self._into_nest(at, node)
+        for v in node.writes():
+            self.step_of[id(v)] = at
+            self.step_of[id(v.root)] = max(at, self.step_of.get(id(v.root), 0))
+        for v in node.reads():
+            self.readers[id(v.root)] = max(at, self.readers.get(id(v.root), 0))
+
+    def _joins(self, i: int, node: Node) -> bool:
+        """Whether step i is a kernel that the node may enter: no memory may reach a kernel under two names if it is written there."""
+        step = self.steps[i]
+        if not isinstance(step, Kernel):
+            return False
+        names: dict[int, set[int]] = {}
+        for n in (*step.nodes, node):
+            for v in (*n.reads(), *n.writes()):
+                names.setdefault(id(v.root), set()).add(id(memory(v)))
+        written = {id(v.root) for n in (*step.nodes, node) for v in n.writes()}
+        return all(len(names[key]) == 1 for key in written)
+
+    def _into_nest(self, at: int, node: Node) -> None:
+        kernel = self.steps[at]
+        assert isinstance(kernel, Kernel)
+        loops = iteration_shape(node)
+        first = 0
+        for v in node.reads():
+            if self.step_of.get(id(v)) == at and id(v) in self.nest_of:
+                nest, reduced = self.nest_of[id(v)]
+                first = max(first, nest + (reduced or v.shape != loops))
+        if node.op.inplace:  # what reads the old value comes before
+            roots = {id(v.root) for v in node.writes()}
+            for i, nest in enumerate(kernel.nests):
+                for other in nest.nodes:
+                    shapes = [v.shape for v in (*other.reads(), *other.writes()) if id(v.root) in roots]
+                    first = max(first, i + any(s != loops for s in shapes)) if shapes else first
+        at_nest = next((i for i in range(first, len(kernel.nests)) if kernel.nests[i].shape == loops), len(kernel.nests))
+        if at_nest == len(kernel.nests):
+            kernel.nests.append(Nest(loops))
+        kernel.nests[at_nest].nodes.append(node)
+        for v in node.writes():
+            self.nest_of[id(v)] = at_nest, is_reduction(node)
+
+
+def fuse(graph: Graph) -> list[Step]:
+    """The steps of the plan, in order. Views are among them as single nodes."""
+    fuser = Fuser()
+    for node in graph.nodes:
+        if node.op.inplace:
+            for v in node.outputs:
+                v.updates = True  # type: ignore[union-attr]
+        fuser.place(node)
+    return fuser.steps
+
+
+def elements(step: Step) -> int:
+    """How many elements the step's outputs have together."""
+    nodes: list[Node] = step.nodes if isinstance(step, Kernel) else [step]
+    return sum(prod(v.shape) for n in nodes for v in n.writes())
+
+
+__all__ = ["Function", "Kernel", "Nest", "Step", "can_lower", "fuse", "is_reduction", "is_view", "iteration_shape", "memory"]

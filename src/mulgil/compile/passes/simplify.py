@@ -1,0 +1,49 @@
+"""Passes that leave less to do: common subexpressions, dead code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mulgil.compile.graph import Graph, Node, Value
+from mulgil.ops.random import Dropout
+
+
+def share_common(graph: Graph) -> Graph:
+    """A call that was made before with the same inputs is not made again: its outputs are the earlier ones.
+
+    Forward and backward of softmax and cross-entropy, each written to stand alone, share their exponentials this way.
+    """
+    same: dict[int, Value] = {}
+    earlier: dict[tuple, Node] = {}
+    nodes = []
+
+    def now(operand: Any) -> Any:
+        return same.get(id(operand), operand)
+
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(map(now, node.inputs)), saved=tuple(map(now, node.saved)))
+        for value in node.outputs:
+            if value is not None and value.base is not None:
+                value.base = now(value.base)
+        pure = not node.op.inplace and not isinstance(node.op, Dropout)
+        operands = node.inputs if node.phase == "forward" else (*node.inputs, None, *node.saved)
+        key = (type(node.op), repr(node.op), node.phase, node.needs, tuple(id(v) if isinstance(v, Value) else repr(v) for v in operands))
+        first = earlier.setdefault(key, node) if pure else node
+        if first is not node and len(first.writes()) == len(node.writes()):
+            same.update((id(v), f) for v, f in zip(node.writes(), first.writes(), strict=True))
+        else:
+            nodes.append(node)
+    return Graph(graph.inputs, [now(v) for v in graph.results], nodes).check()
+
+
+def drop_dead(graph: Graph) -> Graph:
+    """Calls whose outputs nobody reads are left out. What is written into state is always read: by the next step."""
+    live = {id(v) for v in graph.results}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        writes = node.writes()
+        if any(id(v) in live or v.root.kind == "state" and node.op.inplace for v in writes):
+            kept.append(node)
+            live.update(id(v) for v in node.reads())
+    return Graph(graph.inputs, graph.results, kept[::-1]).check()
