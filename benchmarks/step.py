@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
@@ -22,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
+import mulgil
 from mulgil.train.recipes import RECIPES, Recipe, make_optimizer
 
-SIDES = ("mulgil", "torch", "torch-channels-last")
+SIDES = ("mulgil", "mulgil-compiled", "torch", "torch-channels-last")
 WARM_UP = 10
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def batch(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
@@ -35,7 +39,7 @@ def batch(recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((recipe.batch_size, 1, size, size), dtype=np.float32), rng.integers(10, size=recipe.batch_size)
 
 
-def mulgil_step(recipe: Recipe) -> Callable[[], None]:
+def mulgil_step(recipe: Recipe, compiled: bool = False) -> Callable[[], Any]:
     from mulgil import Tensor, nn
 
     model = recipe.model()
@@ -43,23 +47,31 @@ def mulgil_step(recipe: Recipe) -> Callable[[], None]:
     criterion = nn.CrossEntropyLoss()
     x, t = map(Tensor, batch(recipe))
 
-    def step() -> None:
+    def step(x: Tensor, t: Tensor) -> Tensor:
         optimizer.zero_grad()
-        criterion(model(x), t).backward()
+        loss = criterion(model(x), t)
+        loss.backward()
         optimizer.step()
+        return loss
 
-    return step
+    if compiled:
+        step = mulgil.compile(step, state=[model, optimizer], strict=True)
+    return lambda: step(x, t)
 
 
 def torch_model(recipe: Recipe) -> Any:
-    """The recipe's model in PyTorch, read off ours: the layers have the same names and arguments."""
+    """The recipe's model in PyTorch, read off ours: the layers have the same names and settings."""
     from torch import nn
 
-    layers = []
-    for layer in recipe.model():  # type: ignore[attr-defined]
-        args, kwargs = layer._arguments
-        layers.append(getattr(nn, type(layer).__name__)(*args, **kwargs))
-    return nn.Sequential(*layers)
+    settings = {
+        "Linear": ("in_features", "out_features"),
+        "Conv2d": ("in_channels", "out_channels", "kernel_size"),
+        "MaxPool2d": ("kernel_size",),
+    }
+    layers: list[Any] = list(recipe.model())  # type: ignore[call-overload]
+    kinds = [type(layer).__name__ for layer in layers]
+    made = [getattr(nn, kind)(*[getattr(layer, s) for s in settings.get(kind, ())]) for kind, layer in zip(kinds, layers, strict=True)]
+    return nn.Sequential(*made)
 
 
 def torch_step(recipe: Recipe, channels_last: bool = False) -> Callable[[], None]:
@@ -82,7 +94,9 @@ def torch_step(recipe: Recipe, channels_last: bool = False) -> Callable[[], None
 
 def serve(side: str, recipe: Recipe) -> None:
     """Worker: for each number read, do that many steps and answer with their milliseconds."""
-    step = mulgil_step(recipe) if side == "mulgil" else torch_step(recipe, side == "torch-channels-last")
+    step = (
+        mulgil_step(recipe, side == "mulgil-compiled") if side.startswith("mulgil") else torch_step(recipe, side == "torch-channels-last")
+    )
     for line in sys.stdin:
         times = []
         for _ in range(int(line)):
@@ -114,7 +128,7 @@ class Worker:
 
 def compare(recipe: Recipe, rounds: int, steps: int) -> dict[str, dict[str, float]]:
     """Side -> {"median", "p10"} in milliseconds."""
-    sides = [s for s in SIDES if s == "mulgil" or (find_spec("torch") and (recipe.name == "cnn" or s == "torch"))]
+    sides = [s for s in SIDES if s.startswith("mulgil") or (find_spec("torch") and (recipe.name == "cnn" or s == "torch"))]
     workers = {side: Worker(side, recipe) for side in sides}
     for _ in range(rounds):
         for worker in workers.values():
@@ -130,6 +144,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
@@ -141,10 +156,48 @@ def main() -> None:
         ours = result["mulgil"]
         for side, t in result.items():
             ratio = "" if side == "mulgil" else f"   {ours['median'] / t['median']:.2f}, {ours['p10'] / t['p10']:.2f}"
-            print(f"{name:10} {side:20} {t['median']:10.3f} {t['p10']:8.3f}{ratio}")
+            print(f"{name:10} {side:20} {t['median']:10.3f} {t['p10']:8.3f}{ratio}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.write:
+        write_page(figures)
     return None
+
+
+def write_page(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    """docs/performance.md from the figures."""
+    sides = [side for side in SIDES if any(side in result for result in figures.values())]
+    lines = [
+        "# Performance",
+        "",
+        "Milliseconds for one training step (zero_grad, forward, loss, backward, optimizer step) of each recipe, on one batch that",
+        "lies ready. Each side runs in a process of its own while the others wait, in turns; median and, behind it, the 10th percentile.",
+        "Made by",
+        "",
+        "```sh",
+        "python -m benchmarks.step --write           # PyTorch's columns need torch==2.13.0",
+        "```",
+        "",
+        f"mulgil {mulgil.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {processor()}, {os.cpu_count()} cores.",
+        "The machine is shared: read the ratios, not the milliseconds.",
+        "",
+        f"| recipe | {' | '.join(sides)} | eager / best PyTorch | compiled / best PyTorch |",
+        f"|---|{'---|' * (len(sides) + 2)}",
+    ]
+    for name, result in figures.items():
+        cells = [f"{result[s]['median']:.2f} ({result[s]['p10']:.2f})" if s in result else "" for s in sides]
+        rivals = [t["median"] for side, t in result.items() if side.startswith("torch")]
+        ratios = [f"{result[s]['median'] / min(rivals):.2f}" if rivals else "" for s in ("mulgil", "mulgil-compiled")]
+        lines.append(f"| `{name}` | {' | '.join([*cells, *ratios])} |")
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

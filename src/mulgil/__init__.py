@@ -39,7 +39,7 @@ _LAZY = {
     "nn": "mulgil.nn",
     "optim": "mulgil.optim",
     "data": "mulgil.data",
-    "compile": "mulgil.compile:compile",
+    "compile": "mulgil.compile",
     "io": "mulgil.io",
     "train": "mulgil.train",
     "plot": "mulgil.plot",

@@ -324,7 +324,30 @@ def test_only_floats_require_grad():
         Tensor([1, 2], requires_grad=True)
 
 
-def test_iadd_makes_a_new_tensor():
+@pytest.mark.parametrize("op", ["__iadd__", "__isub__", "__imul__", "__itruediv__"])
+def test_augmented_assignment_writes_in_place_under_no_grad_and_not_while_recording(op):
+    p = mulgil.Parameter(np.array([2.0, 4.0], "f"))
+    array, expected = p.array, getattr(np.array([2.0, 4.0], "f"), op)(np.float32(2))
+    with mulgil.no_grad():
+        assert getattr(p, op)(2.0) is p
+    assert p.array is array and array.tolist() == expected.tolist() and p.dtype == np.float32
+    q = getattr(p, op)(2.0)
+    assert q is not p and q.requires_grad and array.tolist() == expected.tolist()
+
+
+def test_pytorchs_hand_written_update_trains():
+    layer = mulgil.nn.Linear(3, 1)
+    before = layer.weight.array.copy()
+    layer(mulgil.ones(2, 3)).sum().backward()
+    with mulgil.no_grad():
+        layer.weight -= 0.1 * layer.weight.grad
+        for p in layer.parameters():
+            p -= 0.1 * p.grad
+    np.testing.assert_allclose(layer.weight.array, before - 0.4, rtol=1e-6)
+    assert isinstance(layer.weight, mulgil.Parameter)
+
+
+def test_iadd_makes_a_new_tensor_while_recording():
     x = leaf(1.0)
     y = kept = x * 2
     y += 1

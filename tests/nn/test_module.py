@@ -12,7 +12,6 @@ import pytest
 import mulgil
 from mulgil import nn
 from mulgil.errors import DTypeError, MulgilError, ShapeError
-from mulgil.nn import functional as F
 
 
 class Net(nn.Module):
@@ -203,31 +202,6 @@ def test_errors_name_the_layer():
     with pytest.raises(ShapeError) as caught:
         nn.Sequential(Direct())(mulgil.zeros(2, 4))
     assert caught.value.layer == "0.body.first (Linear)"
-
-
-def test_constructor_arguments_are_kept_if_plain():
-    assert Net(16, scale=2.0)._arguments == ((16,), {"scale": 2.0})
-    assert nn.Conv2d(1, 2, (3, 3), padding="same")._arguments == ((1, 2, (3, 3)), {"padding": "same"})
-    assert nn.MLP((5, 2), activation=F.relu)._arguments == (((5, 2),), {"activation": "relu", "in_features": None})
-    assert nn.MLP((5, 2), activation=lambda x: x)._arguments is None
-    act = nn.ReLU()
-    assert nn.MLP((5, 2), activation=act)._arguments == (((5, 2),), {"activation": act})
-    assert nn.Linear(np.int64(3), 2)._arguments == ((3, 2), {})
-    stack = nn.Sequential(nn.ReLU()).append(nn.Tanh())
-    assert [type(m) for m in stack._arguments[0]] == [nn.ReLU, nn.Tanh]
-    assert list(nn.Sequential(OrderedDict(a=nn.ReLU()))._arguments[0][0]) == ["a"]
-
-    class Block(nn.Sequential):
-        def __init__(self, size):
-            super().__init__(nn.Linear(size, size), nn.ReLU())
-
-    assert Block(3)._arguments == ((3,), {})
-
-
-def test_arguments_rebuild_the_module():
-    for module in (Net(4), nn.MLP((3, 2), "tanh", 5), nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), nn.ModuleList([nn.ReLU()]), nn.BatchNorm1d(3)):
-        args, kwargs = module._arguments
-        assert repr(type(module)(*args, **kwargs)) == repr(module)
 
 
 def test_registry_finds_imported_classes_only():

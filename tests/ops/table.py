@@ -369,6 +369,8 @@ UPDATES: list[tuple[str, update.Update, list]] = [
     ("adam", update.Adam(weight_decay=0.1), [(3, 4), (3, 4), (3, 4), (3, 4), (), ()]),
     ("adamw", update.AdamW(), [(3, 4), (3, 4), (3, 4), (3, 4), (), (), ()]),
     ("lerp", update.Lerp(0.1), [(3,), (3,)]),
+    ("assign", update.Assign(), [(3, 4), (3, 4)]),
+    ("assign_row", update.Assign(), [(3, 4), ()]),
     ("increment", update.Increment(), [()]),
     ("scale", update.Scale(), [(3, 4), ()]),
     ("limit", update.Limit(0.6), [(3, 4)]),

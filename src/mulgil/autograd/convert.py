@@ -10,7 +10,10 @@ import numpy as np
 from mulgil.autograd.engine import is_grad_enabled
 from mulgil.backend import Generator, default_generator, device, device_of, xp_of
 from mulgil.errors import GradientError, OptionError, describe
+from mulgil.ops.elementwise import Div, Mul, Sub
+from mulgil.ops.function import Function, run_inplace
 from mulgil.ops.shape import Move
+from mulgil.ops.update import Assign
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
@@ -27,8 +30,10 @@ class Conversions:
 
     array: Any
     version: list
+    shape: Any
     requires_grad: Any
     clone: Any
+    apply_function: Any
 
     def to(self, *where: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
         """On another device and/or as another dtype: `to("cuda")`, `to(mulgil.float64)`, `to(other_tensor)`. Itself if nothing changes."""
@@ -93,13 +98,33 @@ class Conversions:
         if isinstance(value, Conversions) and value.requires_grad and is_grad_enabled():
             rule = "assigning a tensor that requires grad into another would lose its gradient"
             raise GradientError(rule, describe(value=value), "use value.detach(), or stack/cat/where")
-        self.array[key] = _array(value)
+        if key is ... and hasattr(value := _array(value), "dtype"):
+            run_inplace(Assign(), self.array, value)  # an op like any other, so that a compiled step repeats it
+        else:
+            self.array[key] = _array(value)
         self.bump()
         return self  # type: ignore[return-value]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         parts = key if isinstance(key, tuple) else (key,)
         self._write(tuple(p.array if isinstance(p, Conversions) else p for p in parts), value)
+
+    def _augmented(self, op: Function, other: Any) -> Any:
+        """`a += b`: into a's memory under no_grad(), as PyTorch's hand-written updates expect; while recording a new tensor,
+        so that what others hold of `a`, or what an op saved of it, is never changed behind their backs."""
+        result = self.apply_function(op, (self, other))
+        if is_grad_enabled() or result.shape != self.shape:
+            return result
+        return self._write(..., result)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._augmented(Sub(), other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._augmented(Mul(), other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._augmented(Div(), other)
 
     def fill_(self, value: Any) -> Tensor:
         return self._write(..., value)

@@ -17,7 +17,7 @@ from mulgil.autograd.protocol import NumpyProtocol, PythonProtocol
 from mulgil.autograd.record import call
 from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
-from mulgil.ops.elementwise import Copy
+from mulgil.ops.elementwise import Add, Copy
 from mulgil.ops.function import Context, Function, run
 
 Data = Any  # a Tensor, an array, a number, or nested sequences of numbers
@@ -200,8 +200,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         return Tensor.of(self.array, version=self.version)
 
     def __iadd__(self, other: Any) -> Tensor:
-        # `a += b` makes a new tensor, as `a = a + b` does: what others hold of `a` is never changed behind their backs
-        total = self + other
+        total = self._augmented(Add(), other)
         if total.node is not None and total.ndim == 0:
             total.node.tally = (self.node.tally if self.node is not None else 0) + 1
             if total.node.tally == RUNNING_TOTAL and (held := held_bytes(total.node)) > 1 << 20:

@@ -16,15 +16,11 @@ from mulgil.compile.passes.simplify import drop_dead, share_common
 from mulgil.compile.program import Program, arguments
 from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
-from mulgil.nn import Module
-from mulgil.optim import Optimizer
 
 NUMBERS = (int, float, bool, str, type(None))
 
 
-def compile(
-    function: Callable | None = None, *, state: Sequence[Any] | Any = (), strict: bool = False, verify: int = 0
-) -> Any:
+def compile(function: Callable | None = None, *, state: Sequence[Any] | Any = (), strict: bool = False, verify: int = 0) -> Any:
     """Trace `function` at its first call and replay it, fused and without allocation, at the next ones.
 
     Args:
@@ -61,8 +57,8 @@ class Compiled:
         self.function, self.state, self.strict, self.verify = function, state, strict, verify
         self.programs: dict[tuple, Program | None] = {}
         self._shapes: dict[tuple, Any] = {}  # signature -> the structure of what the function returns
-        self._modules = [m for owner in state if isinstance(owner, Module) for m in owner.modules()]
-        self._optimizers = [owner for owner in state if isinstance(owner, Optimizer)]
+        self._modules = [m for owner in state if hasattr(owner, "modules") for m in owner.modules()]
+        self._optimizers = [owner for owner in state if hasattr(owner, "refresh")]
         self._left_to_verify: dict[tuple, int] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -134,7 +130,9 @@ class Compiled:
 def close(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal up to the rounding that another order of summation brings."""
     tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
-    return a.dtype.kind not in "f" and bool((a == b).all()) or np.allclose(a, b, rtol=tolerance, atol=tolerance * max(1e-3, float(np.abs(b).max(initial=0))), equal_nan=True)
+    return (a.dtype.kind not in "f" and bool((a == b).all())) or np.allclose(
+        a, b, rtol=tolerance, atol=tolerance * max(1e-3, float(np.abs(b).max(initial=0))), equal_nan=True
+    )
 
 
 def simplified(graph: Graph) -> Graph:
@@ -152,7 +150,9 @@ def template(tree: Any) -> Any:
         return type(tree)(template(v) for v in tree)
     if tree is None:
         return None
-    raise TraceError("compile: a function returns Tensors, or lists, tuples and dicts of them", repr(type(tree)), "return the tensor, not loss.item()")
+    raise TraceError(
+        "compile: a function returns Tensors, or lists, tuples and dicts of them", repr(type(tree)), "return the tensor, not loss.item()"
+    )
 
 
 def rebuilt(tree: Any, arrays: Any) -> Any:

@@ -22,6 +22,7 @@ class Value:
 
     kind: "input" (an argument), "state" (belongs to a model or optimizer and outlives the step), "constant" or "temp".
     array: the array itself, for state and constants. base: the value whose memory this one shares, if any.
+    updates: whether it is what an update rule left in the memory of `base`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Value:
     kind: str
     array: Any = None
     base: Value | None = None
+    updates: bool = False
 
     @property
     def root(self) -> Value:

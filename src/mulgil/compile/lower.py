@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mulgil.errors import TraceError
-from mulgil.ops.elementwise import Cast, Compare, Copy, Fill
 
 NUMBERS = (int, float, bool)
 SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
@@ -55,6 +54,21 @@ class Symbol:
 
     def __rpow__(self, other: Any) -> Symbol:
         return self.writer.power(other, self)
+
+    def __floordiv__(self, other: Any) -> Symbol:
+        return self.writer.binary("{} // {}", self, other)
+
+    def __mod__(self, other: Any) -> Symbol:
+        return self.writer.binary("{} % {}", self, other)
+
+    def __and__(self, other: Any) -> Symbol:
+        return self.writer.binary("{} & {}", self, other, self.dtype)
+
+    def __or__(self, other: Any) -> Symbol:
+        return self.writer.binary("{} | {}", self, other, self.dtype)
+
+    def __xor__(self, other: Any) -> Symbol:
+        return self.writer.binary("{} ^ {}", self, other, self.dtype)
 
     def __neg__(self) -> Symbol:
         return self.writer.emit(f"-{self.name}", self.dtype)
@@ -199,7 +213,3 @@ class Writer:
 
     def zeros_like(self, x: Symbol) -> Symbol:
         return self.full_like(x, 0)
-
-
-WITHOUT_READING = (Fill,)  # what they are given is looked at for its shape and dtype alone
-SIMPLE = (Cast, Copy, Compare)

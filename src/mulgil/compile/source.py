@@ -62,7 +62,7 @@ class KernelSource:
         comments = [f"# {node}" for node in nest.nodes]
         memories = [v for node in nest.nodes for v in (*node.reads(), *node.writes())]
         reductions = [node for node in nest.nodes if is_reduction(node)]
-        flat = len(nest.shape) > 1 and all(v.shape == nest.shape and self.contiguous(memory(v)) or prod(v.shape) == 1 for v in memories)
+        flat = len(nest.shape) > 1 and all((v.shape == nest.shape and self.contiguous(memory(v))) or prod(v.shape) == 1 for v in memories)
         shape = (prod(nest.shape),) if flat else nest.shape
         loops = _Loops(self, nest, shape, flat)
         before, body, after = loops.write(reductions)
@@ -111,14 +111,14 @@ class _Loops:
             if self.flat and prod(shape) > 1:
                 self._flatten(name, value)
                 return f"{name}_[i0]"
-            if prod(shape) == 1 and prod(self.shape) > 1 or not shape:
+            if not shape or (prod(shape) == 1 and (self.flat or prod(self.shape) > 1)):
                 return f"{name}[{', '.join('0' for _ in shape) or '()'}]"
         lead = len(self.shape) - len(shape)
         indices = [f"i{lead + d}" if n != 1 or self.shape[lead + d] == 1 else "0" for d, n in enumerate(shape)]
         return f"{name}[{', '.join(indices) or '()'}]"
 
     def _flatten(self, name: str, value: Value) -> None:
-        line = f"{name}_ = {name}.reshape({prod(value.shape)})"
+        line = f"{name}_ = flat({name})"
         if line not in self.head:
             self.head.append(line)
 
@@ -196,7 +196,7 @@ class _Loops:
 
     @staticmethod
     def _neutral(node: Node, dtype: np.dtype) -> str:
-        start = {reduce.Max: "-np.inf", reduce.Min: "np.inf"}.get(type(node.op), "0")
+        start = "-np.inf" if isinstance(node.op, reduce.Max) else "np.inf" if isinstance(node.op, reduce.Min) else "0"
         return f"{SHORT[dtype.name]}({start})"
 
     def _reduce(self, node: Node, stores: list[str]) -> list[str]:
@@ -214,8 +214,9 @@ class _Loops:
         else:
             stores.append(self._update(node, place, x))
         if isinstance(node.op, reduce.Mean):
-            name = self.source.array(value)
-            return [f"{name}[...] *= {Writer.literal(1 / node.op.count(node.inputs[0].shape), value.dtype)}"]
+            name, size = self.source.array(value), prod(value.shape)
+            scale = Writer.literal(1 / node.op.count(node.inputs[0].shape), value.dtype)
+            return [f"{name}_ = flat({name})", f"for i in range({size}):", f"{PAD}{name}_[i] *= {scale}"]
         return []
 
     @staticmethod

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.autograd import Tensor, no_grad
+from mulgil.autograd import Tensor, enable_grad
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.errors import TraceError, describe
 from mulgil.ops.function import Context, Function, observers
@@ -112,11 +112,11 @@ class Recorder:
             saved = tuple(a if isinstance(a, NUMBERS) else self.known.get(id(a)) or self.new(a, "temp") for a in ctx.saved)
         self.nodes.append(Node(op, phase, inputs, made, saved, ctx.needs, ctx.static, user_line()))
 
-    def _made(self, op: Function, array: np.ndarray, position: int, inputs: tuple, arrays: tuple) -> Value:
+    def _made(self, op: Function, array: np.ndarray, position: int, inputs: tuple, arrays: tuple) -> Value | None:
         if op.inplace:  # a new version of the value, in the same memory
             return self.new(array, "temp", base=inputs[op.inplace[position]])
-        if id(array) in self.known:  # an op that returned its input
-            return self.known[id(array)]
+        if id(array) in self.known:  # an op that returned its input, or one array twice, made nothing new
+            return None
         shares = op.view and np.may_share_memory(arrays[0], array)  # a reshape of strided memory copies
         return self.new(array, "temp", base=inputs[0] if shares else None)
 
@@ -128,7 +128,7 @@ class Recorder:
             self.read(a, op)
         inner = Context(np, ctx.needs, tuple(map(tensor, ctx.saved)), ctx.static)
         outer, self._through = self._through, op
-        with no_grad():
+        with enable_grad():  # nothing here requires a gradient; but `y += bias` makes a new tensor, as in the arrays' text
             results = getattr(op, phase)(inner, *map(tensor, arrays))
         self._through = outer
         results = results if isinstance(results, tuple) else (results,)

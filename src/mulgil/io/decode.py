@@ -51,6 +51,8 @@ class Decoder:
             return self._tensor(_expect(value["name"], str), _expect(value["type"], str))
         if kind == "dict":
             return {k: self.decode(v) for k, v in _expect(value["items"], dict).items()}
+        if kind == "pairs":
+            return {_plain_key(k): self.decode(v) for k, v in _expect(value["items"], list)}
         if kind == "tuple":
             return tuple(self.decode(v) for v in _expect(value["items"], list))
         if kind == "float":
@@ -92,7 +94,7 @@ class Decoder:
         cls = find_class(_expect(entry["class"], str), self.classes)
         module: nn.Module = object.__new__(cls)
         nn.Module.__init__(module)
-        vars(module).update(training=_expect(entry["training"], bool), _arguments=None)
+        vars(module).update(training=_expect(entry["training"], bool))
         for name, value in _expect(entry["attributes"], dict).items():
             inherited = getattr(cls, name, None)
             hides = callable(inherited) or hasattr(inherited, "__set__") or name in vars(module)
@@ -112,6 +114,12 @@ class Decoder:
             else:
                 module.add_module(name, member)
         return module
+
+
+def _plain_key(key: Any) -> Any:
+    if not isinstance(key, (str, int, float)):
+        raise ValueError(f"{key!r} cannot be a key")
+    return key
 
 
 def _expect(value: Any, kind: type) -> Any:

@@ -3,6 +3,7 @@
 A value becomes JSON: None, bool, int, float, str and lists as they are, everything else as an object with a "$kind":
 
     {"$kind": "dict", "items": {...}}       {"$kind": "tensor", "name": "lr1.weight", "type": "Tensor"}
+    {"$kind": "pairs", "items": [[0, ...]]} (a dict whose keys are not all text)
     {"$kind": "tuple", "items": [...]}      {"$kind": "module", "index": 0}
     {"$kind": "dtype", "name": "float32"}   {"$kind": "function", "name": "relu"}     {"$kind": "float", "value": "inf"}
 
@@ -24,7 +25,7 @@ from mulgil.errors import ModelFileError
 
 MAX_DEPTH = 100  # of values inside values
 # What a Module keeps for itself: the tree is written apart, hooks are code and stay behind.
-BOOKKEEPING = frozenset({"training", "_kinds", "_transient", "_arguments", "_forward_hooks", "_forward_pre_hooks"})
+BOOKKEEPING = frozenset({"training", "_kinds", "_transient", "_forward_hooks", "_forward_pre_hooks"})
 
 
 class Encoder:
@@ -51,7 +52,9 @@ class Encoder:
         if path.count(".") > MAX_DEPTH:
             raise ModelFileError("save: an object may be 100 levels deep", f"{path[:60]}...", "does it contain itself?")
         if isinstance(value, dict):
-            return {"$kind": "dict", "items": {_key(k, path): self.encode(v, _join(path, k)) for k, v in value.items()}}
+            if all(isinstance(k, str) for k in value):
+                return {"$kind": "dict", "items": {k: self.encode(v, _join(path, k)) for k, v in value.items()}}
+            return {"$kind": "pairs", "items": [[_key(k, path), self.encode(v, _join(path, k))] for k, v in value.items()]}
         if isinstance(value, (list, tuple)):
             items = [self.encode(v, _join(path, i)) for i, v in enumerate(value)]
             return items if isinstance(value, list) else {"$kind": "tuple", "items": items}
@@ -115,9 +118,11 @@ def _is_dtype(value: Any) -> bool:
     return isinstance(value, np.dtype) or issubclass(value, np.generic)
 
 
-def _key(key: Any, path: str) -> str:
-    if not isinstance(key, str):
-        raise ModelFileError("save: the keys of a dict must be text", f"{path or 'the dict'} has the key {key!r}", "use str(key)")
+def _key(key: Any, path: str) -> Any:
+    if not isinstance(key, (str, int, float)):
+        raise ModelFileError(
+            "save: the keys of a dict must be text or numbers", f"{path or 'the dict'} has the key {key!r}", "use str(key)"
+        )
     return key
 
 

@@ -10,16 +10,7 @@ from mulgil.nn.module import Module
 
 
 class _Container(Module):
-    """A module whose children are its constructor arguments, whatever was appended later."""
-
-    @property
-    def _arguments(self) -> tuple[tuple, dict] | None:  # type: ignore[override]
-        if type(self).__init__.__module__ == __name__:
-            return self._present_arguments(), {}
-        return self.__dict__["_arguments"]  # a subclass with a constructor of its own is rebuilt by that
-
-    def _present_arguments(self) -> tuple:
-        raise NotImplementedError
+    """What modules that hold modules share."""
 
     def __len__(self) -> int:
         return len(self._members("module"))
@@ -103,11 +94,6 @@ class Sequential(_List):
         for name, module in named:
             self.add_module(name, module)  # type: ignore[arg-type]
 
-    def _present_arguments(self) -> tuple:
-        members = self._members("module")
-        numbered = list(members) == [str(i) for i in range(len(members))]
-        return tuple(members.values()) if numbered else (members,)
-
     def _part(self, names: list[str]) -> Module:
         return Sequential({name: getattr(self, name) for name in names})
 
@@ -128,9 +114,6 @@ class ModuleList(_List):
 
     def _part(self, names: list[str]) -> Module:
         return ModuleList(getattr(self, name) for name in names)
-
-    def _present_arguments(self) -> tuple:
-        return (self._children(),)
 
     def _child_lines(self) -> list[str]:
         """Equal neighbours on one line, as PyTorch prints them: `(0-2): 3 x ReLU()`."""
@@ -154,9 +137,6 @@ class ModuleDict(_Container):
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None):
         super().__init__()
         self.update(modules or {})
-
-    def _present_arguments(self) -> tuple:
-        return (self._members("module"),)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
         """Add or replace modules."""

@@ -35,9 +35,6 @@ class MLP(Module):
         if isinstance(activation, str) and activation not in F.__all__:
             rule = "MLP: activation must be a function, its name in nn.functional, or a Module"
             raise OptionError(rule, repr(activation), 'activation="relu"')
-        name = activation if isinstance(activation, str) else getattr(activation, "__name__", "")
-        if getattr(F, name, None) is activation:  # a function of F is kept by name, so that mulgil.save can write it down
-            self._arguments = ((tuple(int(size) for size in sizes),), {"activation": name, "in_features": in_features})
         self.activation = getattr(F, activation) if isinstance(activation, str) else activation
         self.layers = ModuleList(Linear(before, size) for before, size in zip((in_features, *sizes[:-1]), sizes, strict=True))
         for layer in self.layers:

@@ -12,7 +12,6 @@ from mulgil.autograd import Tensor
 from mulgil.backend import device as Device
 from mulgil.backend import to_device
 from mulgil.errors import DTypeError, MulgilError
-from mulgil.nn.arguments import plain
 from mulgil.nn.state import LoadResult, load_state_dict, state_dict
 from mulgil.nn.tree import ModuleTree
 
@@ -52,15 +51,8 @@ class Module(ModuleTree):
     """
 
     training: bool
-    _arguments: tuple[tuple, dict] | None
     _forward_hooks: dict[int, Callable]
     _forward_pre_hooks: dict[int, Callable]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
-        self = object.__new__(cls)
-        # mulgil.save keeps a model as its class and these; None: some argument is not plain data
-        self.__dict__["_arguments"] = plain((args, kwargs))
-        return self
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -94,7 +93,7 @@ class Function:
         for x in inputs:
             if hasattr(x, "apply_function"):
                 return x.apply_function(self, inputs)
-        return self.forward(Context(xp_of(inputs[0])), *inputs)
+        return self.forward(Context(xp_of(inputs[0])), *inputs) if self.takes_context else self.forward(*inputs)
 
 
 def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, ...]:
@@ -128,7 +127,12 @@ def _overwrite(op: Function, ctx: Context, arrays: tuple[Array, ...]) -> tuple[A
     first = arrays[0]
     arrays = tuple(a.astype(first.dtype) if a.ndim == 0 and first.ndim and a.dtype != first.dtype else a for a in arrays)
     targets = tuple(arrays[i] for i in op.inplace)
-    in_blocks = op.elementwise and ctx.xp is np and first.size > BLOCK and all(a.ndim == 0 or a.flags.c_contiguous for a in arrays)
+    in_blocks = (
+        op.elementwise
+        and ctx.xp is np
+        and first.size > BLOCK
+        and all(a.ndim == 0 or (a.shape == first.shape and a.flags.c_contiguous) for a in arrays)
+    )
     if not in_blocks:
         _store(targets, op.forward(ctx, *arrays))
         return targets

@@ -114,6 +114,13 @@ class Lerp(Update):
         return a + self.weight * (b - a)
 
 
+class Assign(Update):
+    """b, broadcast into a's memory."""
+
+    def forward(self, ctx, a, b):
+        return b
+
+
 class Increment(Update):
     """a + 1: counts batches."""
 

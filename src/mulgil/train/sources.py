@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from mulgil.data import datasets
-from mulgil.data.datasets.fetch import reachable
 from mulgil.errors import DataError, OptionError
 
 SETS: dict[str, Any] = {
@@ -39,23 +38,11 @@ def load_source(name: str, root: str | None, transform: Any, note: Callable[[str
         raise OptionError("there is no such data set", repr(name), f"one of {', '.join(NAMES)}")
     if name != "auto":
         return _load(name, root, transform)
-    reason = _why_not_mnist(root)
-    if reason is None:
-        try:
-            return _load("mnist", root, transform)
-        except DataError as error:
-            reason = f"{error.rule}: {error.got}"
-    note(f"MNIST is not on disk and cannot be fetched ({reason}): training on the 1,797 digits that come with mulgil")
-    return _load("digits", root, transform)
-
-
-def _why_not_mnist(root: str | None) -> str | None:
-    """None where MNIST is on disk or a mirror answers. A quick look, so that a machine without network does not wait for time-outs."""
-    mnist = datasets.MNIST
-    if all(mnist.find(root, train) for train in (True, False)):
-        return None
-    addresses = [f"{mirror}{mnist.files[0].name}.gz" for mirror in mnist.mirrors]
-    return None if reachable(addresses) else "no mirror answers"
+    try:
+        return _load(datasets.auto(root, say=note).name, root, transform)
+    except DataError as error:  # MNIST's files are there, but damaged
+        note(f"MNIST cannot be read ({error.rule}: {error.got}): taking the embedded digits instead.")
+        return _load("digits", root, transform)
 
 
 def _load(name: str, root: str | None, transform: Any) -> Source:

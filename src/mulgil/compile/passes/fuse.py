@@ -8,14 +8,12 @@ of loops: calls over the same shape share it, so what one makes and the other re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.lower import SHORT
 from mulgil.ops import reduce, shape
-from mulgil.ops.function import Function
 
 REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
 LOOP_DTYPES = {*SHORT, "bool"}
@@ -57,7 +55,9 @@ def can_lower(node: Node) -> bool:
     values = [*node.reads(), *node.writes()]
     if any(v.dtype.name not in LOOP_DTYPES for v in values) or not values:
         return False
-    return is_reduction(node) and node.inputs[0].dtype.kind == "f" or node.op.elementwise and type(node.op).__module__.startswith("mulgil.")
+    if is_reduction(node):
+        return node.inputs[0].dtype.kind == "f"
+    return node.op.elementwise and type(node.op).__module__.startswith("mulgil.")
 
 
 def iteration_shape(node: Node) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ def iteration_shape(node: Node) -> tuple[int, ...]:
 
 def memory(value: Value) -> Value:
     """The value under whose name a kernel is given this memory: versions of updated state are one, views are their own."""
-    while value.base is not None and value.base.shape == value.shape and value.base.dtype == value.dtype and getattr(value, "updates", False):
+    while value.updates and value.base is not None and (value.base.shape, value.base.dtype) == (value.shape, value.dtype):
         value = value.base
     return value
 
@@ -121,8 +121,8 @@ class Fuser:
         first = 0
         for v in node.reads():
             if self.step_of.get(id(v)) == at and id(v) in self.nest_of:
-                nest, reduced = self.nest_of[id(v)]
-                first = max(first, nest + (reduced or v.shape != loops))
+                made_in, reduced = self.nest_of[id(v)]
+                first = max(first, made_in + (reduced or v.shape != loops))
         if node.op.inplace:  # what reads the old value comes before
             roots = {id(v.root) for v in node.writes()}
             for i, nest in enumerate(kernel.nests):
@@ -142,16 +142,7 @@ def fuse(graph: Graph) -> list[Step]:
     fuser = Fuser()
     for node in graph.nodes:
         if node.op.inplace:
-            for v in node.outputs:
-                v.updates = True  # type: ignore[union-attr]
+            for v in node.writes():
+                v.updates = True
         fuser.place(node)
     return fuser.steps
-
-
-def elements(step: Step) -> int:
-    """How many elements the step's outputs have together."""
-    nodes: list[Node] = step.nodes if isinstance(step, Kernel) else [step]
-    return sum(prod(v.shape) for n in nodes for v in n.writes())
-
-
-__all__ = ["Function", "Kernel", "Nest", "Step", "can_lower", "fuse", "is_reduction", "is_view", "iteration_shape", "memory"]

@@ -54,14 +54,12 @@ def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:
     written: dict[int, list[Value]] = {}
     for i, step in enumerate(steps):
         if isinstance(step, Kernel):
-            nest_of = {id(v): nest for nest in step.nests for n in nest.nodes for v in n.writes()}
             for nest in step.nests:
                 for node in nest.nodes:
                     for v in node.writes() if not node.op.inplace else ():
                         elsewhere = id(v) in results or reads_in.get(id(v), set()) - {i} or _read_by_other_nest(v, nest, step)
                         if elsewhere or is_reduction(node):
                             written.setdefault(i, []).append(v)
-            assert nest_of is not None
         elif isinstance(step.op, MatMul) and step.phase == "forward" and step.outputs[0] is not None and step.outputs[0].shape:
             written.setdefault(i, []).append(step.outputs[0])
     return written

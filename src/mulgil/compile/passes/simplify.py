@@ -34,6 +34,9 @@ def share_common(graph: Graph) -> Graph:
             same.update((id(v), f) for v, f in zip(node.writes(), first.writes(), strict=True))
         else:
             nodes.append(node)
+        if node.op.inplace:  # what lay in this memory is gone
+            gone = {id(v.root) for v in node.writes()}
+            earlier = {k: n for k, n in earlier.items() if not any(id(v.root) in gone for v in n.writes())}
     return Graph(graph.inputs, [now(v) for v in graph.results], nodes).check()
 
 
@@ -43,7 +46,7 @@ def drop_dead(graph: Graph) -> Graph:
     kept: list[Node] = []
     for node in reversed(graph.nodes):
         writes = node.writes()
-        if any(id(v) in live or v.root.kind == "state" and node.op.inplace for v in writes):
+        if any(id(v) in live or (v.root.kind == "state" and node.op.inplace) for v in writes):
             kept.append(node)
             live.update(id(v) for v in node.reads())
     return Graph(graph.inputs, graph.results, kept[::-1]).check()
