@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.errors import DeviceError, DTypeError
+from mulgil.errors import DeviceError, DTypeError, OptionError
 
 _default_dtype = np.dtype(np.float32)
 
@@ -65,6 +65,19 @@ class device:
 
 
 CPU = device("cpu")
+
+
+def set_num_threads(threads: int) -> Any:
+    """Let matrix products use so many threads, from now on, or within `with set_num_threads(1): ...`.
+
+    The same seed gives the same bits for a given number. On a busy machine one thread can be many times faster than two:
+    the library's threads wait for each other by spinning.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if threads < 1:
+        raise OptionError("set_num_threads: at least one thread is needed", repr(threads))
+    return threadpool_limits(int(threads))
 
 
 def device_of(array: Any) -> device:

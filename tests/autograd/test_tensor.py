@@ -346,6 +346,20 @@ def test_arrays_on_two_devices_are_refused(monkeypatch):
         mulgil.zeros(2) + elsewhere
 
 
+def test_the_number_of_threads_can_be_chosen_for_a_while():
+    from threadpoolctl import threadpool_info
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas" and "numpy" in pool["filepath"]}
+
+    before = threads()
+    with mulgil.set_num_threads(1):
+        assert threads() <= {1}
+    assert threads() == before
+    with pytest.raises(OptionError):
+        mulgil.set_num_threads(0)
+
+
 SEEDED = (
     "import mulgil; mulgil.manual_seed(7); print(mulgil.rand(3).tolist(), mulgil.randn(2).tolist(), mulgil.nn.Linear(3, 2).weight.tolist())"
 )

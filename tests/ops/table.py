@@ -92,7 +92,7 @@ for sign in ("==", "!=", "<", "<=", ">", ">="):
     row(f"compare{sign}", elementwise.Compare(sign), (3, 4), (4,), oracle=lambda a, b, s=sign: elementwise.SIGNS[s](a, b), gradient=False)
 for sign in "&|^":
     masks = (np.array([True, True, False, False]), np.array([True, False, True, False]))
-    row(f"bitwise{sign}", elementwise.Bitwise(sign), *masks, oracle=lambda a, b, s=sign: elementwise.SIGNS[s](a, b), gradient=False)
+    row(f"bitwise{sign}", elementwise.Compare(sign), *masks, oracle=lambda a, b, s=sign: elementwise.SIGNS[s](a, b), gradient=False)
 row("invert", elementwise.Invert(), np.array([True, False]), oracle=lambda a: ~a, gradient=False)
 row("floordiv", elementwise.FloorDiv(), (3, 4), (4,), oracle=lambda a, b: a // b, gradient=False, draw="positive")
 row(
@@ -140,10 +140,10 @@ for axis in (None, 0, -1, (0, 2), (1, -1)):
         row(f"std{label}", reduce.Std(axis, keep, 0), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.std(d, correction=0, keepdim=k))
         row(f"logsumexp{label}", reduce.LogSumExp(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.logsumexp(d, keepdim=k))
 for axis in (None, 0, -1):
-    row(f"argmax{axis}", reduce.ArgMax(axis), (3, 4), oracle=lambda x, d=axis: x.argmax(d), gradient=False)
-    row(f"argmin{axis}", reduce.ArgMin(axis), (3, 4), oracle=lambda x, d=axis: x.argmin(d), gradient=False)
-row("all", reduce.All(0), np.array([[True, False], [True, True]]), oracle=lambda x: x.all(0), gradient=False)
-row("any", reduce.Any_(1), np.array([[False, False], [True, False]]), oracle=lambda x: x.any(1), gradient=False)
+    row(f"argmax{axis}", reduce.Query(axis, False, "argmax"), (3, 4), oracle=lambda x, d=axis: x.argmax(d), gradient=False)
+    row(f"argmin{axis}", reduce.Query(axis, False, "argmin"), (3, 4), oracle=lambda x, d=axis: x.argmin(d), gradient=False)
+row("all", reduce.Query(0, False, "all"), np.array([[True, False], [True, True]]), oracle=lambda x: x.all(0), gradient=False)
+row("any", reduce.Query(1, False, "any"), np.array([[False, False], [True, False]]), oracle=lambda x: x.any(1), gradient=False)
 for axis in (0, 1, -1):
     row(f"softmax{axis}", reduce.Softmax(axis), (2, 3, 4), oracle=lambda x, d=axis: x.softmax(d))
     row(f"log_softmax{axis}", reduce.LogSoftmax(axis), (2, 3, 4), oracle=lambda x, d=axis: x.log_softmax(d))

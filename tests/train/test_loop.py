@@ -13,7 +13,7 @@ from mulgil import backend, nn, optim
 from mulgil.autograd import Tensor
 from mulgil.data import DataLoader, TensorDataset
 from mulgil.errors import ModelFileError, OptionError
-from mulgil.train import RECIPES, evaluate, fit, train_epoch
+from mulgil.train import RECIPES, evaluate, fit, make_step, train_epoch
 from mulgil.train.loop import EpochRecord
 from mulgil.train.metrics import Meter, Metrics
 from mulgil.train.preprocess import as_json, build_transform
@@ -46,7 +46,8 @@ def test_train_epoch_equals_the_loop_written_out() -> None:
     backend.manual_seed(3)
     model, other = nn.Linear(4, 3), nn.Linear(4, 3)
     other.load_state_dict(model.state_dict())
-    metrics = train_epoch(model, DataLoader(data, batch_size=16), optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    step = make_step(model, optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss())
+    metrics = train_epoch(model, DataLoader(data, batch_size=16), step)
     optimizer, total = optim.SGD(other.parameters(), lr=0.1), 0.0
     for x, y in DataLoader(data, batch_size=16):
         optimizer.zero_grad()
@@ -56,6 +57,19 @@ def test_train_epoch_equals_the_loop_written_out() -> None:
         total += loss.item() * len(y)
     np.testing.assert_array_equal(model.weight.array, other.weight.array)
     assert metrics.loss == pytest.approx(total / 40, rel=1e-6)
+
+
+def test_a_compiled_epoch_equals_an_eager_one() -> None:
+    data = blobs(40)
+    backend.manual_seed(3)
+    model, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    other.load_state_dict(model.state_dict())
+    results = []
+    for m, compiled in ((model, True), (other, False)):
+        step = make_step(m, optim.Adam(m.parameters(), lr=0.1), nn.CrossEntropyLoss(), compiled)
+        results.append([train_epoch(m, DataLoader(data, batch_size=16), step) for _ in range(3)][-1])  # the last batch is shorter
+    np.testing.assert_allclose(model.weight.array, other.weight.array, rtol=1e-5, atol=1e-6)
+    assert results[0].accuracy == results[1].accuracy and results[0].loss == pytest.approx(results[1].loss, rel=1e-5)
 
 
 def test_evaluate_leaves_the_model_as_it_was() -> None:

@@ -7,6 +7,7 @@ are written for arrays, also run on Tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -68,8 +69,7 @@ class Methods(Operators):
     # ---- reductions
 
     sum, mean = _reduction(r.Sum), _reduction(r.Mean)
-    argmax, argmin = _reduction(r.ArgMax), _reduction(r.ArgMin)
-    all, any = _reduction(r.All), _reduction(r.Any_)
+    argmax, argmin, all, any = (_reduction(partial(r.Query, name=name)) for name in ("argmax", "argmin", "all", "any"))
     amax, amin, logsumexp = _reduction(r.Max), _reduction(r.Min), _reduction(r.LogSumExp)
     var, std = _spread(r.Var), _spread(r.Std)
 
@@ -78,14 +78,14 @@ class Methods(Operators):
         if isinstance(dim, Methods):
             return self.maximum(dim)
         values = self._op(r.Max(_axis(dim, axis), keepdim or keepdims))
-        return values if dim is None else Extremes(values, self._op(r.ArgMax(dim, keepdim)))
+        return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmax")))
 
     def min(self, dim: Any = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Any:
         """The smallest element; the forms of `max`."""
         if isinstance(dim, Methods):
             return self.minimum(dim)
         values = self._op(r.Min(_axis(dim, axis), keepdim or keepdims))
-        return values if dim is None else Extremes(values, self._op(r.ArgMin(dim, keepdim)))
+        return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmin")))
 
     def softmax(self, dim: int = -1) -> Tensor:
         return self._op(r.Softmax(dim))

@@ -55,7 +55,7 @@ class Operators:
     __pow__, __rpow__ = _binary(e.Pow()), _binary(e.Pow(), swapped=True)
     __matmul__, __rmatmul__ = _binary(MatMul()), _binary(MatMul(), swapped=True)
     __floordiv__, __mod__ = _binary(e.FloorDiv()), _binary(e.Remainder())
-    __and__, __or__, __xor__ = _binary(e.Bitwise("&")), _binary(e.Bitwise("|")), _binary(e.Bitwise("^"))
+    __and__, __or__, __xor__ = _binary(e.Compare("&")), _binary(e.Compare("|")), _binary(e.Compare("^"))
     __lt__, __le__ = _binary(e.Compare("<")), _binary(e.Compare("<="))
     __gt__, __ge__ = _binary(e.Compare(">")), _binary(e.Compare(">="))
     __eq__ = _binary(e.Compare("=="))

@@ -6,6 +6,7 @@ A NumPy function without an op is computed on the arrays, as long as no gradient
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,38 +20,16 @@ from mulgil.ops import shape as s
 from mulgil.ops.function import observers
 from mulgil.ops.linalg import MatMul
 
-UFUNCS: dict[np.ufunc, Callable] = {
-    np.add: e.Add,
-    np.subtract: e.Sub,
-    np.multiply: e.Mul,
-    np.true_divide: e.Div,
-    np.power: e.Pow,
-    np.float_power: e.Pow,
-    np.negative: e.Neg,
-    np.matmul: MatMul,
-    np.exp: e.Exp,
-    np.log: e.Log,
-    np.log1p: e.Log1p,
-    np.sqrt: e.Sqrt,
-    np.sin: e.Sin,
-    np.cos: e.Cos,
-    np.tanh: e.Tanh,
-    np.sign: e.Sign,
-    np.absolute: e.Abs,
-    np.maximum: e.Maximum,
-    np.minimum: e.Minimum,
-    np.floor_divide: e.FloorDiv,
-    np.remainder: e.Remainder,
-    np.equal: lambda: e.Compare("=="),
-    np.not_equal: lambda: e.Compare("!="),
-    np.less: lambda: e.Compare("<"),
-    np.less_equal: lambda: e.Compare("<="),
-    np.greater: lambda: e.Compare(">"),
-    np.greater_equal: lambda: e.Compare(">="),
-    np.logical_and: lambda: e.Bitwise("&"),
-    np.logical_or: lambda: e.Bitwise("|"),
-    np.logical_not: e.Invert,
+_NAMED: dict[str, Callable] = {
+    "add": e.Add, "subtract": e.Sub, "multiply": e.Mul, "true_divide": e.Div, "power": e.Pow, "float_power": e.Pow, "matmul": MatMul,
+    "negative": e.Neg, "absolute": e.Abs, "sign": e.Sign, "maximum": e.Maximum, "minimum": e.Minimum, "logical_not": e.Invert,
+    "exp": e.Exp, "log": e.Log, "log1p": e.Log1p, "sqrt": e.Sqrt, "sin": e.Sin, "cos": e.Cos, "tanh": e.Tanh,
+    "floor_divide": e.FloorDiv, "remainder": e.Remainder,
 }
+_SIGNS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
+_SIGNS |= {"logical_and": "&", "logical_or": "|"}
+UFUNCS: dict[np.ufunc, Callable] = {getattr(np, name): op for name, op in _NAMED.items()}
+UFUNCS |= {getattr(np, name): partial(e.Compare, sign) for name, sign in _SIGNS.items()}
 
 
 def _reduction(op: Callable) -> Callable:
@@ -86,10 +65,7 @@ FUNCTIONS: dict[Callable, Callable] = {
     np.mean: _reduction(r.Mean),
     **dict.fromkeys((np.max, np.amax), _reduction(r.Max)),
     **dict.fromkeys((np.min, np.amin), _reduction(r.Min)),
-    np.argmax: _reduction(r.ArgMax),
-    np.argmin: _reduction(r.ArgMin),
-    np.all: _reduction(r.All),
-    np.any: _reduction(r.Any_),
+    **{getattr(np, name): _reduction(partial(r.Query, name=name)) for name in ("argmax", "argmin", "all", "any")},
     np.var: _spread(r.Var),
     np.std: _spread(r.Std),
     np.where: _where,

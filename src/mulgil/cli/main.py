@@ -19,6 +19,7 @@ COMMANDS = {
     "eval": ("mulgil.cli.evaluate:evaluate", "Loss and accuracy of a saved model on a test set."),
     "predict": ("mulgil.cli.predict:predict", "What a saved model sees in image files."),
     "data": ("mulgil.cli.data:data", "List, download and describe the data sets."),
+    "cache": ("mulgil.cli.cache:cache", "The kernels that were compiled for this machine."),
     "recipes": ("mulgil.cli.recipes:recipes", "The programs that `mulgil train` can run."),
 }
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S", help="The same seed gives the same model.")
 @device_option
 @click.option("--out", metavar="DIR", type=click.Path(file_okay=False), help="Folder for what comes out (default: runs/<time>-<recipe>).")
+@click.option("--compile/--eager", "compiled", default=True, help="Compile the training step (default), or run each operation at once.")
 @click.option("--quiet", "-q", is_flag=True, help="Only the summary at the end.")
 @click.option("--no-plots", is_flag=True, help="Draw no pictures.")
 def train(quiet: bool, no_plots: bool, out: str | None, **choices: Any) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from mulgil.autograd import Tensor, is_grad_enabled
 from mulgil.compile.graph import Graph
 from mulgil.compile.passes.fuse import fuse
+from mulgil.compile.passes.patterns import convolutions
 from mulgil.compile.passes.simplify import drop_dead, share_common
 from mulgil.compile.program import Program, arguments
 from mulgil.compile.trace import arrays_of, tensors_of, trace
@@ -96,7 +97,7 @@ class Compiled:
             self._shapes[key] = template(result)
             graph = simplified(recorder.graph(result, self.state))
             self.programs[key] = Program(graph, fuse(graph))
-        except TraceError as error:
+        except Exception as error:  # a TraceError, or a fault of Numba or LLVM on this machine: the function itself is sound
             if self.strict:
                 raise
             name = getattr(self.function, "__name__", "the function")
@@ -137,7 +138,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def simplified(graph: Graph) -> Graph:
     """The passes that turn a graph into a smaller one."""
-    return drop_dead(share_common(graph))
+    return drop_dead(convolutions(drop_dead(share_common(graph))))
 
 
 def template(tree: Any) -> Any:

@@ -23,6 +23,7 @@ class Value:
     kind: "input" (an argument), "state" (belongs to a model or optimizer and outlives the step), "constant" or "temp".
     array: the array itself, for state and constants. base: the value whose memory this one shares, if any.
     updates: whether it is what an update rule left in the memory of `base`.
+    lanes: 0 for memory in C order; else the first axis lies innermost (images batch-last), padded to vectors of so many elements.
     """
 
     name: str
@@ -32,6 +33,13 @@ class Value:
     array: Any = None
     base: Value | None = None
     updates: bool = False
+    lanes: int = 0
+
+    @property
+    def pitch(self) -> int:
+        """With lanes: elements from one pixel to the next. Never a multiple of 4 vectors: those crowd into a few sets of the cache."""
+        count = -(-self.shape[0] // self.lanes)
+        return (count + (count % 4 == 0)) * self.lanes
 
     @property
     def root(self) -> Value:
@@ -40,7 +48,8 @@ class Value:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        shape = (self.pitch, *self.shape[1:]) if self.lanes else self.shape
+        return int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.dtype.name.replace('float', 'f').replace('int', 'i')}{list(self.shape)}"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
-from mulgil.compile.kernels.jit import jit, mathematics
+from mulgil.compile.kernels.op import KernelOp
+from mulgil.compile.kernels.threads import shares, single_blas, together
+from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_view, memory
-from mulgil.compile.passes.memory import assign
+from mulgil.compile.passes.memory import aligned, assign, whole
 from mulgil.compile.source import KernelSource
 from mulgil.ops.function import Context
 from mulgil.ops.linalg import MatMul
-
-_compiled: dict[str, Callable] = {}  # source -> its function: two plans with the same kernel share it
 
 
 def execute(node: Node, *arrays: Any) -> tuple:
@@ -42,7 +43,7 @@ class Program:
 
     def __init__(self, graph: Graph, steps: list[Step]):
         self.graph, self.steps = graph, steps
-        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "execute": execute}
+        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "execute": execute, "ravel": np.ravel}
         self._fixed: dict[int, np.ndarray] = {}  # id of a value -> its array, where that never changes
         self._names: dict[int, str] = {id(v): v.name for v in graph.inputs}
         for v in graph.values():
@@ -52,7 +53,12 @@ class Program:
         for value, array in buffers:
             self._fix(value, array)
         self.kernels: dict[str, str] = {}
+        self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
+        self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
+        self._single_blas = False  # where kernels have threads of their own
+        self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         lines = [line for step in steps for line in self._step(step)]
+        self._bind()
         results = ", ".join(f"{self._name(v)}.copy()" for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
         text += "".join(f"    {line}\n" for line in lines) + f"    return ({results},)\n"
@@ -62,7 +68,10 @@ class Program:
 
     def __call__(self, *arrays: np.ndarray) -> tuple:
         """Run once; returns copies of the results."""
-        return self.run(*arrays)
+        if not self._single_blas:
+            return self.run(*arrays)
+        with single_blas:
+            return self.run(*arrays)
 
     # ---- names
 
@@ -89,6 +98,8 @@ class Program:
             return self._kernel(step)
         if is_view(step):
             return self._view(step)
+        if isinstance(step.op, KernelOp):
+            return self._launch(step)
         out = step.outputs[0]
         if isinstance(step.op, MatMul) and step.phase == "forward" and out is not None and id(out) in self._fixed:
             a, b = map(self._name, step.inputs)
@@ -100,8 +111,16 @@ class Program:
         out = node.outputs[0]
         assert out is not None
         if source is None or len(node.inputs) > 1:
+            stand_in = self._layouts.get(id(node.inputs[0]))
+            if node.inputs[0].kind == "input":
+                stand_in = np.empty(node.inputs[0].shape, node.inputs[0].dtype)
+            if stand_in is not None and len(node.inputs) == 1:
+                self._layouts[id(out)] = execute(node, stand_in)[0]
             return self._call(node)
-        self._fix(out, execute(node, source)[0])
+        view = execute(node, source)[0]
+        if not np.may_share_memory(view, source):  # a reshape that was a view for eager mode's strides, and is a copy for these
+            return self._call(node)
+        self._fix(out, view)
         return []
 
     def _call(self, node: Node) -> list[str]:
@@ -121,13 +140,51 @@ class Program:
         name = f"kernel{len(self.kernels)}"
         text = source.text(name)
         self.kernels[name] = text
-        generic = text.replace(f"def {name}(", "def kernel(", 1)
-        if generic not in _compiled:
-            scope = dict(mathematics())
-            exec(compile(generic, f"<mulgil {name}>", "exec"), scope)
-            _compiled[generic] = jit(scope["kernel"])
-        self._scope[name] = _compiled[generic]
-        return [f"{name}({', '.join(self._name(v) for v in source.arguments)})"]
+        arrays, arguments = [], []
+        for v in source.arguments:
+            array = self._scope.get(self._name(v))
+            arrays.append(array)
+            layout = array if array is not None else self._layouts.get(id(v))
+            strides = None if layout is None or layout.flags.c_contiguous else layout.strides
+            arguments.append(Argument(v.dtype.str, v.shape, strides, passed=array is None))
+        known = all(array is not None or v.kind == "input" for v, array in zip(source.arguments, arrays, strict=True))
+        spec = Spec(text.replace(f"def {name}(", "def kernel(", 1), tuple(arguments))
+        self._specs[name] = spec, arrays, known
+        names = list(map(self._name, source.arguments))
+        passed = ", ".join(n for n, array in zip(names, arrays, strict=True) if array is None)
+        return [f"{name}({passed})  # {', '.join(names)}"]
+
+    def _launch(self, node: Node) -> list[str]:
+        """A call with a kernel of its own, in as many shares as there are threads for it."""
+        launch = node.op.launch(node)  # type: ignore[attr-defined]
+        name = f"kernel{len(self.kernels)}"
+        self.kernels[name] = f"# {node}\n{launch.source.replace('def kernel(', f'def {name}(', 1)}"
+        values = list(launch.arguments.values())
+        arrays = list(map(self._flat, values))
+        elements = [prod(v.shape) if a is None else a.size for v, a in zip(values, arrays, strict=True)]
+        given = [Argument(v.dtype.str, (n,), passed=a is None) for v, n, a in zip(values, elements, arrays, strict=True)]
+        ends = Argument("<i8", (2,)), Argument(launch.image.dtype.str, (launch.scratch,))
+        spec = Spec(launch.source, (ends[0], *given, ends[1]), (launch.image.dtype.name, launch.image.lanes))
+        cuts = [np.array(share) for share in shares(launch.items, launch.operations)]
+        self._single_blas = self._single_blas or len(cuts) > 1
+        self._shared[name] = spec, [[cut, *arrays, aligned(launch.scratch, launch.image.dtype)] for cut in cuts]
+        passed = ", ".join(f"ravel({self._name(v)})" for v, a in zip(values, arrays, strict=True) if a is None)
+        return [f"{name}({passed})  # {', '.join(v.name for v in values)}"]
+
+    def _flat(self, value: Value) -> np.ndarray | None:
+        """The memory of a value that has a place of its own, flat; None where a copy may be needed at each call."""
+        array = self._array(value)
+        if array is None or value.lanes:
+            return None if array is None else whole(array, value)
+        return array.reshape(-1) if array.flags.c_contiguous else None
+
+    def _bind(self) -> None:
+        """Compile or load all kernels at once, and tie each to its arrays."""
+        prepare([*(spec for spec, _, _ in self._specs.values()), *(spec for spec, _ in self._shared.values())])
+        for name, (spec, arrays_of_shares) in self._shared.items():
+            self._scope[name] = together([bind(spec, arrays) for arrays in arrays_of_shares])
+        for name, (spec, arrays, known) in self._specs.items():
+            self._scope[name] = bind(spec, arrays) if known else ByLayout(spec, arrays)
 
     def _is_contiguous(self, value: Value) -> bool:
         array = self._fixed.get(id(value))

@@ -64,13 +64,15 @@ class KernelSource:
         reductions = [node for node in nest.nodes if is_reduction(node)]
         flat = len(nest.shape) > 1 and all((v.shape == nest.shape and self.contiguous(memory(v))) or prod(v.shape) == 1 for v in memories)
         shape = (prod(nest.shape),) if flat else nest.shape
-        loops = _Loops(self, nest, shape, flat)
+        batch_last = not flat and any(v.lanes and v.shape == shape for v in memories)
+        order = [*range(1, len(shape)), 0] if batch_last else [*range(len(shape))]  # of the memory: the last runs along it
+        loops = _Loops(self, nest, shape, flat, order[-1] if order else -1)
         before, body, after = loops.write(reductions)
         lines = [*comments, *before]
-        for depth, length in enumerate(shape):
+        for depth, axis in enumerate(order):
             if depth == len(shape) - 1:
                 lines += [PAD * depth + line for line in loops.sums_start]
-            lines.append(f"{PAD * depth}for i{depth} in range({length}):")
+            lines.append(f"{PAD * depth}for i{axis} in range({shape[axis]}):")
         lines += [PAD * len(shape) + line for line in body]
         lines += [PAD * max(0, len(shape) - 1) + line for line in loops.sums_end]
         return lines + after
@@ -79,8 +81,8 @@ class KernelSource:
 class _Loops:
     """One nest's lines."""
 
-    def __init__(self, source: KernelSource, nest: Nest, shape: tuple[int, ...], flat: bool):
-        self.source, self.nest, self.shape, self.flat = source, nest, shape, flat
+    def __init__(self, source: KernelSource, nest: Nest, shape: tuple[int, ...], flat: bool, innermost: int):
+        self.source, self.nest, self.shape, self.flat, self.innermost = source, nest, shape, flat, innermost
         self.head: list[str] = []  # before the loops: flattened arrays, and scalars, which are read once
         self.sums_start: list[str] = []  # around the innermost loop: sums along it
         self.sums_end: list[str] = []
@@ -206,7 +208,7 @@ class _Loops:
         x = self.symbol(node.inputs[0]).name
         axes, _ = self._kept(node)
         place = f"{self.source.array(value)}[{', '.join('0' for _ in value.shape) or '()'}]" if self.flat else self._result_place(node)
-        if self.flat or len(self.shape) - 1 in axes:
+        if self.flat or self.innermost in axes:
             local = f"sum_{self.source.array(value)}"
             self.sums_start.append(f"{local} = {self._neutral(node, value.dtype)}")
             stores.append(self._update(node, local, x))

@@ -102,17 +102,7 @@ class Neg(Elementwise):
 
 @dataclass(frozen=True)
 class Compare(Arithmetic):
-    """A comparison, "==", "!=", "<", "<=", ">" or ">=": booleans, and no gradient."""
-
-    sign: str
-
-    def forward(self, ctx, a, b):
-        return SIGNS[self.sign](a, b)
-
-
-@dataclass(frozen=True)
-class Bitwise(Elementwise):
-    """ "&", "|" or "^" of booleans or integers. No gradient."""
+    """A comparison, "==", "!=", "<", "<=", ">" or ">=", or "&", "|", "^" of booleans or integers. No gradient."""
 
     sign: str
 

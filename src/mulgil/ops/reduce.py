@@ -130,35 +130,13 @@ class Min(Extreme):
 
 
 @dataclass(frozen=True)
-class ArgMax(Reduction):
-    """The index of the largest element along one axis (None: in the flattened array); the first of equals. No gradient."""
+class Query(Reduction):
+    """A reduction without a gradient, by NumPy's name: "argmax", "argmin" (one axis; the first of equals), "all", "any"."""
+
+    name: str = "all"
 
     def forward(self, ctx, x):
-        return x.argmax(axis=self.axis, keepdims=self.keepdims)
-
-
-@dataclass(frozen=True)
-class ArgMin(Reduction):
-    """The index of the smallest element along one axis (None: in the flattened array); the first of equals. No gradient."""
-
-    def forward(self, ctx, x):
-        return x.argmin(axis=self.axis, keepdims=self.keepdims)
-
-
-@dataclass(frozen=True)
-class All(Reduction):
-    """Whether all elements are true. No gradient."""
-
-    def forward(self, ctx, x):
-        return x.all(axis=self.axis, keepdims=self.keepdims)
-
-
-@dataclass(frozen=True)
-class Any_(Reduction):
-    """Whether any element is true. No gradient."""
-
-    def forward(self, ctx, x):
-        return x.any(axis=self.axis, keepdims=self.keepdims)
+        return getattr(x, self.name)(axis=self.axis, keepdims=self.keepdims)
 
 
 @dataclass(frozen=True)

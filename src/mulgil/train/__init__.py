@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mulgil.train.loop import EpochRecord, evaluate, fit, train_epoch
+from mulgil.train.loop import EpochRecord, evaluate, fit, make_step, train_epoch
 from mulgil.train.metrics import Meter, Metrics
 from mulgil.train.recipes import RECIPES, Recipe
 
-__all__ = ["RECIPES", "EpochRecord", "Meter", "Metrics", "Recipe", "evaluate", "fit", "train_epoch"]
+__all__ = ["RECIPES", "EpochRecord", "Meter", "Metrics", "Recipe", "evaluate", "fit", "make_step", "train_epoch"]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mulgil.autograd import Tensor, no_grad
+from mulgil.compile import compile
 from mulgil.nn import Module
 from mulgil.optim import Optimizer
 from mulgil.train.metrics import Meter, Metrics
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 OnBatch = Callable[[Meter], None]
 
 
@@ -48,15 +50,28 @@ class EpochRecord:
         }
 
 
+def make_step(model: Module, optimizer: Optimizer, loss_fn: Loss, compiled: bool = False) -> Step:
+    """A training step: (inputs, targets) -> (logits, loss), with the update done. compiled: through `mulgil.compile`."""
+
+    def step(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(inputs)
+        loss = loss_fn(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return logits, loss
+
+    return compile(step, state=[model, optimizer]) if compiled else step
+
+
 def train_epoch(
     model: Module,
     batches: Iterable,
-    optimizer: Optimizer,
-    loss_fn: Loss,
+    step: Step,
     on_batch: OnBatch | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Metrics:
-    """One pass of training over `batches` of (inputs, targets).
+    """One pass of training over `batches` of (inputs, targets) with a step from `make_step`.
 
     The metrics are those of each batch before its own update, as PyTorch's tutorials count them.
     `should_stop` is asked after each batch, so weights and optimizer always belong together.
@@ -66,11 +81,7 @@ def train_epoch(
     meter = Meter()
     for inputs, targets in batches:
         inputs, targets = inputs.to(device), targets.to(device)
-        logits = model(inputs)
-        loss = loss_fn(logits, targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        logits, loss = step(inputs, targets)
         meter.add(logits, targets, loss)
         if on_batch is not None:
             on_batch(meter)
@@ -102,8 +113,9 @@ def fit(
     epochs: int,
     on_batch: OnBatch | None = None,
     should_stop: Callable[[], bool] = never,
+    compiled: bool = False,
 ) -> Iterator[EpochRecord]:
-    """Train for `epochs`, evaluate after each, yield a record of each.
+    """Train for `epochs`, evaluate after each, yield a record of each. compiled: the training step goes through `mulgil.compile`.
 
     When `should_stop()` turns true, the epoch under way ends after its batch, is evaluated, and is the last.
 
@@ -112,8 +124,9 @@ def fit(
         ...     print(record.epoch, record.test.accuracy)
     """
     start = time.perf_counter()
+    step = make_step(model, optimizer, loss_fn, compiled)
     for epoch in range(1, epochs + 1):
-        trained = train_epoch(model, train_batches, optimizer, loss_fn, on_batch, should_stop)
+        trained = train_epoch(model, train_batches, step, on_batch, should_stop)
         stopped = should_stop()
         tested = evaluate(model, test_batches, loss_fn)
         lr = float(optimizer.param_groups[0]["lr"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Options:
     optimizer: str | None = None
     seed: int = 0
     device: str = "cpu"
+    compiled: bool = True
 
 
 @dataclass
@@ -58,14 +60,26 @@ class Run:
         should_stop: Callable[[], bool] = never,
     ) -> None:
         """Train, with a line of `metrics.jsonl` in `folder` after each epoch. Ends early, in order, when `should_stop()` says so."""
-        progress = progress or Silent()
+        # batches of 25 are too small to be shared between threads, which on a busy machine only wait for each other
+        with backend.set_num_threads(1) if self.batch_size <= SMALL_BATCH else nullcontext():
+            self._train(folder, progress or Silent(), should_stop)
+
+    def _train(self, folder: Path, progress: Progress, should_stop: Callable[[], bool]) -> None:
         train_loader, test_loader = self.loaders()
         progress.start(self.epochs, len(train_loader))
         start = time.perf_counter()
         try:
             with open(folder / "metrics.jsonl", "w", encoding="utf-8") as metrics:
                 for record in fit(
-                    self.model, train_loader, test_loader, self.optimizer, nn.CrossEntropyLoss(), self.epochs, progress.batch, should_stop
+                    self.model,
+                    train_loader,
+                    test_loader,
+                    self.optimizer,
+                    nn.CrossEntropyLoss(),
+                    self.epochs,
+                    progress.batch,
+                    should_stop,
+                    self.compiled,
                 ):
                     self.records.append(record)
                     metrics.write(json.dumps(record.as_dict()) + "\n")
@@ -75,6 +89,11 @@ class Run:
             progress.close()
         self.seconds = time.perf_counter() - start
         self.interrupted = should_stop()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the training step is compiled: as chosen, on the CPU."""
+        return self.options.compiled and self.options.device == "cpu"
 
     def loaders(self) -> tuple[DataLoader, DataLoader]:
         """The training batches, shuffled, and the test batches, in order."""
@@ -102,6 +121,7 @@ class Run:
             "optimizer": type(self.optimizer).__name__,
             "settings": settings,
             "device": self.options.device,
+            "compiled": self.compiled,
             "train_images": len(self.source.train),
             "test_images": len(self.source.test),
         }

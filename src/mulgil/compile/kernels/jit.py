@@ -1,31 +1,21 @@
-"""Numba's compiler with the switches that the kernels need, and the exponential in arithmetic that vectorises.
+"""Numba's compiler with the switches that the kernels need, down to machine code; and the exponential that vectorises.
 
 fastmath: sums may be reordered, which vectorising them takes. error_model="numpy": a division needs no branch.
 noalias: LLVM gives up on loops with many arrays when it must check that they do not overlap. The arguments of a kernel never
 do, unless they are the same; Numba sets the flag for the bodies of `prange` loops and offers no switch for others.
+
+The machine code is that of `void kernel(char** fixed, passed...)`, where passed are array objects; shapes and strides are
+constants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 
-def jit(function: Callable) -> Callable:
-    """Compile a kernel: `nogil`, fast-math, without alias checks."""
-    import numba
-
-    dispatcher: Any = numba.njit(fastmath=True, error_model="numpy", nogil=True)(function)
-
-    class NoAlias(type(dispatcher._compiler)):  # type: ignore[misc]
-        def _customize_flags(self, flags: Any) -> Any:
-            flags = super()._customize_flags(flags)
-            flags.noalias = True
-            return flags
-
-    dispatcher._compiler.__class__ = NoAlias
-    return dispatcher
+from mulgil.compile.loader import Argument, Spec
 
 
 @cache
@@ -39,24 +29,38 @@ def mathematics() -> dict[str, Any]:
     import math
 
     import numba
-    import numpy as np
     from llvmlite import ir
+    from numba import extending
     from numba.core import types
-    from numba.extending import intrinsic
+    from numba.np.arrayobj import make_array, populate_array
 
     f32 = np.float32
 
+    intrinsic: Any = extending.intrinsic
+
     @intrinsic
-    def bits_to_float(typingctx, n):  # type: ignore[no-untyped-def]  # noqa: ANN001
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def bits_to_float(typing: Any, n: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.bitcast(args[0], ir.FloatType())
 
         return types.float32(types.int32), codegen
 
+    @intrinsic
+    def flat(typing: Any, array: Any) -> Any:
+        """The elements of a contiguous array as one row; `reshape` would bring checks and reference counts into the loops."""
+        row = types.Array(array.dtype, 1, "C")
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source, result = make_array(array)(context, builder, args[0]), make_array(row)(context, builder)
+            populate_array(result, source.data, [source.nitems], [source.itemsize], source.itemsize, None)
+            return result._getvalue()
+
+        return row(array), codegen
+
     inline = numba.njit(fastmath=True, error_model="numpy", inline="always")
 
     @inline
-    def exp32(x):  # type: ignore[no-untyped-def]  # noqa: ANN001
+    def exp32(x):
         x = min(max(x, f32(-87.3)), f32(88.7))
         n = np.floor(x * f32(1.44269504088896341) + f32(0.5))
         r = x - n * f32(0.693359375) + n * f32(2.12194440e-4)
@@ -69,4 +73,90 @@ def mathematics() -> dict[str, Any]:
         p = p * r * r + r + f32(1)
         return p * bits_to_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
 
-    return {"np": np, "math": math, "f32": f32, "f64": np.float64, "i64": np.int64, "exp32": exp32}
+    names = {"np": np, "math": math, "f32": f32, "f64": np.float64, "i64": np.int64}
+    return {**names, "exp32": exp32, "flat": flat}
+
+
+def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
+    """Compile a kernel to an object file that defines `symbol`; also the names that it needs from outside.
+
+    Numba types and lowers the Python function and leaves its code unoptimised; the entry with the constants is put beside it,
+    so that LLVM's passes run once, over both.
+    """
+    from numba.core import compiler, cpu, registry, types
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.np.numpy_support import from_dtype
+
+    scope = dict(mathematics())
+    if spec.vectors:
+        from mulgil.compile.kernels.vector import vectors
+
+        dtype = np.dtype(spec.vectors[0])
+        scope |= {**vectors(*spec.vectors), "LANES": spec.vectors[1], "real": dtype.type, "dtype": dtype}
+    exec(compile(spec.source, "<mulgil kernel>", "exec"), scope)  # text that this process or its parent wrote
+    target = registry.cpu_target
+    kinds = tuple(types.Array(from_dtype(np.dtype(a.dtype)), len(a.shape), "A" if a.strides else "C") for a in spec.arguments)
+    flags: Any = compiler.Flags()
+    flags.nrt = flags.noalias = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.fastmath, flags.error_model = cpu.FastMathOptions(True), "numpy"
+    with global_compiler_lock:
+        made = compiler.compile_extra(target.typing_context, target.target_context, scope["kernel"], kinds, types.none, flags, {})
+        library = made.library
+        library.add_ir_module(entry_module(target.target_context, made, kinds, spec.arguments, symbol))
+        module = library._final_module
+        for other in dict.fromkeys(library._linking_libraries):
+            module.link_in(other._get_module_for_linking(), preserve=True)
+        for thing in (*module.functions, *module.global_variables):
+            if not thing.is_declaration and thing.name != symbol:
+                thing.linkage = "internal"  # what the entry does not use disappears
+        library._optimize_final_module()
+        module.verify()
+        outside = [x.name for x in (*module.functions, *module.global_variables) if x.is_declaration and not x.name.startswith("llvm.")]
+        return library.codegen._tm.emit_object(module), tuple(outside)
+
+
+def entry_module(context: Any, made: Any, kinds: tuple, arguments: tuple[Argument, ...], symbol: str) -> Any:
+    """LLVM code of the entry: takes the arrays' addresses, from the table or from the passed objects, and calls the kernel."""
+    from llvmlite import ir
+    from numba.core import types
+
+    number, address = ir.IntType(64), ir.IntType(8).as_pointer()
+    module = made.library.create_ir_module(symbol)
+    convention = context.call_conv
+    callee = ir.Function(module, convention.get_function_type(types.none, kinds), made.fndesc.llvm_func_name)
+    passed = [address for a in arguments if a.passed]
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [address.as_pointer(), *passed]), symbol)
+    builder = ir.IRBuilder(entry.append_basic_block("entry"))
+    given = iter(entry.args[1:])
+    values = []
+    for position, (kind, argument) in enumerate(zip(kinds, arguments, strict=True)):
+        if argument.passed:  # of an array object, the first field after the head is the address of its elements
+            place = builder.bitcast(builder.gep(next(given), [number(object.__basicsize__)]), address.as_pointer())
+        else:
+            place = builder.gep(entry.args[0], [number(position)])
+        values.append(array_value(context, builder, kind, argument, builder.load(place)))
+    convention.call_function(builder, callee, types.none, kinds, values)
+    builder.ret_void()
+    return module
+
+
+def array_value(context: Any, builder: Any, kind: Any, argument: Argument, address: Any) -> Any:
+    """Numba's record of an array at `address`, with constants for everything else."""
+    from llvmlite.ir import IntType
+    from numba.np.arrayobj import make_array, populate_array
+
+    array = make_array(kind)(context, builder)
+    size = np.dtype(argument.dtype).itemsize
+    number = IntType(64)
+    shape = [number(n) for n in argument.shape]
+    strides = [number(n) for n in argument.strides or c_strides(argument.shape, size)]
+    populate_array(array, builder.bitcast(address, array.data.type), shape, strides, number(size), None)
+    return array._getvalue()
+
+
+def c_strides(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """The strides in bytes of an array in C order."""
+    strides = [size]
+    for n in shape[:0:-1]:
+        strides.insert(0, strides[0] * n)
+    return tuple(strides) if shape else ()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, Step, is_reduction
 from mulgil.ops.linalg import MatMul
 
@@ -25,22 +26,39 @@ def assign(graph: Graph, steps: list[Step]) -> tuple[list[tuple[Value, np.ndarra
             for v in (*node.reads(), *node.writes()):
                 last[id(v.root)] = i
     last.update((id(v.root), len(steps)) for v in graph.results)
-    free: list[np.ndarray] = []  # blocks of bytes
-    busy: list[tuple[int, np.ndarray]] = []
+    free: dict[tuple, list[np.ndarray]] = {}  # blocks of bytes, by kind
+    busy: list[tuple[int, tuple, np.ndarray]] = []
     placed: list[tuple[Value, np.ndarray]] = []
     total = 0
     for i in range(len(steps)):
-        free += [block for until, block in busy if until < i]
-        busy = [(until, block) for until, block in busy if until >= i]
+        for until, kind, unused in busy:
+            if until < i:
+                free.setdefault(kind, []).append(unused)
+        busy = [b for b in busy if b[0] >= i]
         for value in written.get(i, ()):
-            block = _fitting(free, value.nbytes)
+            kind = (value.dtype.itemsize, value.shape[0], value.pitch) if value.lanes else ()  # padding stays padding, and zero
+            block = _fitting(free.get(kind, []), value.nbytes)
             if block is None:
                 block = _block(max(value.nbytes, 1))
                 total += block.nbytes
-            busy.append((last.get(id(value), i), block))
-            placed.append((value, block[: value.nbytes].view(value.dtype).reshape(value.shape)))
+            busy.append((last.get(id(value), i), kind, block))
+            placed.append((value, shaped(block[: value.nbytes].view(value.dtype), value)))
     plain = sum(v.nbytes for v, _ in placed)
     return placed, {"buffers": len(placed), "bytes": total, "bytes_without_reuse": plain}
+
+
+def shaped(flat: np.ndarray, value: Value) -> np.ndarray:
+    """The array of a value whose memory this is."""
+    if not value.lanes:
+        return flat.reshape(value.shape)
+    images = flat.reshape(*value.shape[1:], value.pitch)[..., : value.shape[0]]
+    return np.moveaxis(images, -1, 0)
+
+
+def whole(array: np.ndarray, value: Value) -> np.ndarray:
+    """The flat memory of a batch-last value, its padding included."""
+    images = np.moveaxis(array, 0, -1)
+    return np.lib.stride_tricks.as_strided(images, (*value.shape[1:], value.pitch), images.strides).reshape(-1)
 
 
 def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:
@@ -62,6 +80,8 @@ def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:
                             written.setdefault(i, []).append(v)
         elif isinstance(step.op, MatMul) and step.phase == "forward" and step.outputs[0] is not None and step.outputs[0].shape:
             written.setdefault(i, []).append(step.outputs[0])
+        elif isinstance(step.op, KernelOp):
+            written.setdefault(i, []).extend(step.writes())
     return written
 
 
@@ -70,9 +90,14 @@ def _read_by_other_nest(value: Value, nest: Any, kernel: Kernel) -> bool:
 
 
 def _block(nbytes: int) -> np.ndarray:
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + nbytes]
+
+
+def aligned(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros that start at a cache line."""
+    return _block(size * dtype.itemsize).view(dtype)
 
 
 def _fitting(free: list[np.ndarray], nbytes: int) -> np.ndarray | None:

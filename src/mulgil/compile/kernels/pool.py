@@ -1,0 +1,94 @@
+"""Max-pooling over batch-last images, forward and backward, for any window, stride, padding and dilation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from mulgil.compile.graph import Node
+from mulgil.compile.kernels.op import KernelOp, Launch, Text, image_sizes, vector_count
+from mulgil.ops.pool import MaxPool2d
+
+LARGEST = 64  # positions of a window that a kernel spells out; more run as NumPy
+
+
+def supported(pool: MaxPool2d) -> bool:
+    """Whether the kernels here can do it."""
+    return prod(pool.kernel) <= LARGEST
+
+
+def disjoint(pool: MaxPool2d) -> bool:
+    """Whether the windows touch but never overlap, and see no padding."""
+    return pool.kernel == pool.stride and pool.padding == (0, 0) and pool.dilation == (1, 1)
+
+
+@dataclass(frozen=True)
+class MaxPoolForward(KernelOp):
+    """x -> y and, where it is wanted, the winner: the position in the window of the first of the largest, uint8."""
+
+    pool: MaxPool2d
+
+    def launch(self, node: Node) -> Launch:
+        x, (y, winner) = node.inputs[0], node.outputs
+        assert y is not None
+        sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
+        arguments = {"x": x, "y": y} | ({"winner": winner} if winner is not None else {})
+        body = forward_text(self.pool, winner is not None)
+        return Launch(body, arguments, sizes, vector_count(x) * prod(y.shape[1:3]), 8 * prod(self.pool.kernel) * prod(y.shape))
+
+
+@dataclass(frozen=True)
+class MaxPoolBackward(KernelOp):
+    """gy and the winners -> gx: each element gets the gradient of the windows that it won."""
+
+    pool: MaxPool2d
+
+    def launch(self, node: Node) -> Launch:
+        (gy, winner), gx = node.inputs, node.outputs[0]
+        assert gx is not None
+        sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
+        arguments = {"gy": gy, "winner": winner, "gx": gx}
+        return Launch(backward_text(self.pool), arguments, sizes, vector_count(gx) * prod(gx.shape[1:3]), 20 * prod(gx.shape))
+
+
+def forward_text(pool: MaxPool2d, winner: bool) -> Text:
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
+    t = Text()
+    t("n, c, p = item // (channels * P) * LANES, item // P % channels, item % P")
+    t.open("for q in range(Q):")
+    t("m, a = constant(-np.inf), zero()")
+    for k, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
+        t(f"row, column = p * {sh} + {i * dh - ph}, q * {sw} + {j * dw - pw}")
+        t.open("if 0 <= row < H and 0 <= column < W:" if any(pool.padding) else "if True:")
+        t("v = load(x, ((c * H + row) * W + column) * pitch + n)")
+        t(f"a = beats(v, m, constant({k}), a)" if winner else "", "m = beats(v, m, v, m)")
+        t.close()
+    t("place = ((c * P + p) * Q + q) * pitch + n", "store(y, place, m)")
+    if winner:
+        t("store_bytes(winner, place, a)")
+    return t
+
+
+def backward_text(pool: MaxPool2d) -> Text:
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
+    t = Text()
+    t("n, c, y = item // (channels * H) * LANES, item // H % channels, item % H")
+    t.open("for x in range(W):")
+    t("s = zero()")
+    if disjoint(pool):  # at most one window
+        t(f"p, q, k = y // {kh}, x // {kw}, y % {kh} * {kw} + x % {kw}")
+        t.open("if p < P and q < Q:")
+        t("place = ((c * P + p) * Q + q) * pitch + n")
+        t("s = equal(load_bytes(winner, place), constant(k), load(gy, place), zero())")
+        t.close()
+    else:
+        t.open(f"for i in range({kh}):")
+        t(f"down = y + {ph} - i * {dh}", f"p = down // {sh}")
+        t.open(f"if down % {sh} == 0 and 0 <= p < P:", f"for j in range({kw}):")
+        t(f"right = x + {pw} - j * {dw}", f"q = right // {sw}")
+        t.open(f"if right % {sw} == 0 and 0 <= q < Q:")
+        t("place = ((c * P + p) * Q + q) * pitch + n")
+        t(f"s = add(s, equal(load_bytes(winner, place), constant(i * {kw} + j), load(gy, place), zero()))")
+        t.close(4)
+    t("store(gx, ((c * H + y) * W + x) * pitch + n, s)")
+    return t

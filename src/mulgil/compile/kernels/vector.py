@@ -1,0 +1,150 @@
+"""Explicit vectors for generated kernels: a Numba type that is an LLVM vector, and the few operations on it.
+
+LLVM vectorises plain loops, but decides by itself what stays in registers; a convolution's sums must stay there. With these
+names a generated kernel says so, and still reads like Python: `s = fma(w, load(x, at), s)`. LLVM splits a vector that is
+wider than the machine's, so the kernels run everywhere.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+
+@cache
+def machine() -> tuple[int, int]:
+    """(bytes of a vector, number of vector registers) of this processor."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64, 32
+    return (32, 16) if features.get("avx2") else (16, 32 if features.get("neon") else 16)
+
+
+def lanes_for(dtype: np.dtype, batch: int) -> int:
+    """How many images a kernel works on at once: a vector's worth, fewer for a small batch."""
+    lanes = machine()[0] // dtype.itemsize
+    while lanes > 4 and lanes // 2 >= batch:
+        lanes //= 2
+    return lanes
+
+
+@cache
+def vectors(dtype: str, lanes: int) -> dict[str, Any]:
+    """The operations for vectors of `lanes` elements; offsets count elements of the flat array, which is not checked.
+
+    load(a, i), store(a, i, v), broadcast(a, i): a[i] in all lanes. zero(), fma(a, b, c) = a b + c, add(a, b), total(v).
+    greater(a, b, x, y), equal(a, b, x, y): x where a > b (a == b), else y.
+    beats(a, b, x, y): x where a > b, or a is NaN and b is not, else y. constant(number): in all lanes.
+    load_bytes, store_bytes: the same for an array of uint8. keep(v, count): zero from lane `count` on.
+    """
+    from llvmlite import ir
+    from numba.core import types
+    from numba.extending import intrinsic, models, register_model
+
+    scalar = getattr(types, dtype)
+    element = ir.FloatType() if dtype == "float32" else ir.DoubleType()
+    wide, wide_bytes, index = ir.VectorType(element, lanes), ir.VectorType(ir.IntType(8), lanes), ir.IntType(32)
+    contract = ("contract",)  # a product and a sum may become one instruction; NaN stays NaN
+
+    class Vector(types.Type):
+        def __init__(self) -> None:
+            super().__init__(name=f"vector({dtype}, {lanes})")
+
+    vector = Vector()
+
+    @register_model(Vector)
+    class Model(models.PrimitiveModel):
+        def __init__(self, manager: Any, kind: Any) -> None:
+            super().__init__(manager, kind, wide)
+
+    def all_lanes(builder: Any, x: Any) -> Any:
+        single = builder.insert_element(ir.Constant(wide, ir.Undefined), x, ir.Constant(index, 0))
+        return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(index, lanes), [0] * lanes))
+
+    def pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+        return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+    def load_from(wide_kind: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.bitcast(pointer(context, builder, signature.args[0], *args), wide_kind.as_pointer())
+            raw = builder.load(place, align=4 if wide_kind is wide else 1)
+            return raw if wide_kind is wide else builder.uitofp(raw, wide)
+
+        return emit
+
+    def store_to(wide_kind: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.bitcast(pointer(context, builder, signature.args[0], *args[:2]), wide_kind.as_pointer())
+            builder.store(args[2] if wide_kind is wide else builder.fptoui(args[2], wide_bytes), place, align=4 if wide_kind is wide else 1)
+            return context.get_dummy_value()
+
+        return emit
+
+    def emit_load_if(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = builder.select(args[0], args[2], ir.Constant(args[2].type, 0))
+        v = load_from(wide)(context, builder, signature.return_type(signature.args[1], signature.args[2]), (args[1], where))
+        return builder.select(args[0], v, ir.Constant(wide, [0.0] * lanes))
+
+    def emit_broadcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return all_lanes(builder, builder.load(pointer(context, builder, signature.args[0], *args)))
+
+    def emit_constant(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return all_lanes(builder, context.cast(builder, args[0], signature.args[0], scalar))
+
+    def emit_total(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        parts = [builder.extract_element(args[0], ir.Constant(index, k)) for k in range(lanes)]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [builder.fadd(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+        return parts[0]
+
+    def emit_first(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count = builder.trunc(args[1], index)
+        wide_index = ir.VectorType(index, lanes)
+        single = builder.insert_element(ir.Constant(wide_index, ir.Undefined), count, ir.Constant(index, 0))
+        counts = builder.shuffle_vector(single, ir.Constant(wide_index, ir.Undefined), ir.Constant(wide_index, [0] * lanes))
+        inside = builder.icmp_signed(">", counts, ir.Constant(wide_index, list(range(lanes))))
+        return builder.select(inside, args[0], ir.Constant(wide, [0.0] * lanes))
+
+    def compare(sign: str) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(sign, args[0], args[1]), args[2], args[3])
+
+        return emit
+
+    def emit_beats(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b, x, y = args
+        return builder.select(builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("==", b, b)), x, y)
+
+    def arithmetic(emit: Any) -> Any:
+        return lambda context, builder, signature, args: emit(builder, *args)
+
+    def zero(builder: Any) -> Any:
+        return ir.Constant(wide, [0.0] * lanes)
+
+    def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+        return builder.fadd(builder.fmul(a, b, flags=contract), c, flags=contract)
+
+    at = types.intp
+    table = {
+        "load": (lambda c, a, i: (vector(a, at), load_from(wide))),
+        "load_bytes": (lambda c, a, i: (vector(a, at), load_from(wide_bytes))),
+        "store": (lambda c, a, i, v: (types.none(a, at, vector), store_to(wide))),
+        "store_bytes": (lambda c, a, i, v: (types.none(a, at, vector), store_to(wide_bytes))),
+        "load_if": (lambda c, ok, a, i: (vector(types.boolean, a, at), emit_load_if)),
+        "broadcast": (lambda c, a, i: (vector(a, at), emit_broadcast)),
+        "zero": (lambda c: (vector(), arithmetic(zero))),
+        "constant": (lambda c, x: (vector(x), emit_constant)),
+        "fma": (lambda c, x, y, z: (vector(vector, vector, vector), arithmetic(fma))),
+        "add": (lambda c, x, y: (vector(vector, vector), arithmetic(lambda b, x, y: b.fadd(x, y)))),
+        "greater": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), compare(">"))),
+        "equal": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), compare("=="))),
+        "beats": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), emit_beats)),
+        "total": (lambda c, v: (scalar(vector), emit_total)),
+        "keep": (lambda c, v, n: (vector(vector, at), emit_first)),
+    }
+    return {name: intrinsic(typed) for name, typed in table.items()}

@@ -1,0 +1,204 @@
+"""Patterns: convolutions and max-pools, alone or as convolution + bias + ReLU + max-pool, become calls of kernels.
+
+The values that such a call makes lie batch-last; what it reads is brought into that order first, unless it lies so already.
+Backward follows: the gradient of pooling and ReLU together is one call, and where only the weight's gradient is wanted (a
+first layer) it is part of that one. What the kernels do not cover stays as it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.kernels import conv, pool
+from mulgil.compile.kernels.op import ReLUGradient, ToBatchLast
+from mulgil.compile.kernels.vector import lanes_for
+from mulgil.compile.passes.fuse import can_lower, is_reduction
+from mulgil.ops.conv import Conv2d
+from mulgil.ops.elementwise import ReLU
+from mulgil.ops.pool import MaxPool2d
+
+
+def convolutions(graph: Graph) -> Graph:
+    """The graph with the calls that have kernels in place of those that they stand for."""
+    if not any(isinstance(node.op, (Conv2d, MaxPool2d)) for node in graph.nodes):
+        return graph
+    return Graph(graph.inputs, graph.results, Patterns(graph).rewritten()).check()
+
+
+class Patterns:
+    """One pass over the nodes, in order."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.nodes: list[Node] = []
+        self.readers: dict[int, list[Node | None]] = {}  # id of a value -> who reads it; None: the caller
+        for node in graph.nodes:
+            for v in node.reads():
+                self.readers.setdefault(id(v), []).append(node)
+        for v in graph.results:
+            self.readers.setdefault(id(v), []).append(None)
+        self.bases = {id(v.base) for v in graph.values() if v.base is not None}
+        self._turned: dict[int, Value] = {}  # id of a value -> the same, batch-last
+        self._done: set[int] = set()  # ids of nodes that an earlier one has taken along
+        self._folded: set[int] = set()  # ids of ReLU's outputs that exist only inside a ConvForward
+        self._pooled: dict[int, Node] = {}  # id of a gradient -> the MaxPoolBackward call that makes it
+        self._count = 0
+
+    def rewritten(self) -> list[Node]:
+        for node in self.graph.nodes:
+            if id(node) in self._done:
+                continue
+            rewrite = getattr(self, f"_{type(node.op).__name__}_{node.phase}", None)
+            if rewrite is None or not rewrite(node):
+                self._follow(node)
+                self.nodes.append(node)
+        return self.nodes
+
+    def _follow(self, node: Node) -> None:
+        """What loops make of a batch-last value lies batch-last too."""
+        if not can_lower(node) or is_reduction(node) or node.op.inplace:
+            return
+        for v in node.writes():
+            if v.kind == "temp" and v.base is None:
+                v.lanes = next((r.lanes for r in node.reads() if r.lanes and r.shape == v.shape), 0)
+
+    # ---- forward
+
+    def _Conv2d_forward(self, node: Node) -> bool:
+        x, weight, *_ = node.inputs
+        y = node.outputs[0]
+        if not isinstance(x, Value) or not conv.supported(node.op, weight) or x.dtype != weight.dtype or not np.prod(y.shape):  # type: ignore
+            return False
+        relu = self._only(y, ReLU)
+        last = relu.outputs[0] if relu else y
+        pooling = self._only(last, MaxPool2d, beside=self._relu_gradients(last) if relu else [])
+        window = None
+        if pooling is not None and pool.disjoint(pooling.op) and pool.supported(pooling.op) and self._pools_gradient(last, pooling, relu):  # type: ignore
+            window = pooling.op.kernel  # type: ignore[attr-defined]
+            self._folded.add(id(last))
+            last = pooling.outputs[0]
+        op = conv.ConvForward(node.op, relu is not None, window)  # type: ignore[arg-type]
+        x_last = self._batch_last(x)
+        winner = self._wanted_winner(pooling) if window else None
+        self._emit(node, op, (x_last, *node.inputs[1:]), (last, winner), x_last.lanes)
+        self._done.update(id(n) for n in (relu, pooling if window else None) if n is not None)
+        return True
+
+    def _MaxPool2d_forward(self, node: Node) -> bool:
+        x = node.inputs[0]
+        if not pool.supported(node.op) or x.dtype.name not in ("float32", "float64") or not np.prod(node.outputs[0].shape):  # type: ignore
+            return False
+        x = self._batch_last(x)
+        self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)  # type: ignore[arg-type]
+        return True
+
+    # ---- backward
+
+    def _MaxPool2d_backward(self, node: Node) -> bool:
+        gy, winner = node.inputs[0], node.saved[0]
+        if not winner.lanes or gy.dtype.name not in ("float32", "float64"):
+            return False
+        gx = node.outputs[0]
+        relu = self._only(gx, ReLU, "backward")
+        if relu is not None and id(relu.saved[0]) in self._folded:  # the winner is 255 where ReLU passes nothing
+            gx = relu.outputs[0]
+            self._done.add(id(relu))
+        gy = self._batch_last(gy)
+        self._emit(node, pool.MaxPoolBackward(node.op), (gy, winner), (gx,), gy.lanes)  # type: ignore[arg-type]
+        self._pooled[id(gx)] = self.nodes[-1]
+        return True
+
+    def _ReLU_backward(self, node: Node) -> bool:
+        g, y = node.inputs[0], node.saved[0]
+        if not y.lanes or g.shape != y.shape or g.dtype != y.dtype:
+            return False
+        maker = next((n for n in self.nodes if n.outputs[0] is g), None)
+        if maker is not None and isinstance(maker.op, conv.ConvInputGradient) and self._only(g, ReLU, "backward") is node:
+            self.nodes.remove(maker)
+            self._emit(node, maker.op, (*maker.inputs, y), node.outputs, y.lanes)
+        else:
+            self._emit(node, ReLUGradient(), (self._batch_last(g), y), node.outputs, y.lanes)
+        return True
+
+    def _Conv2d_backward(self, node: Node) -> bool:
+        g, (x, weight) = node.inputs[0], node.saved
+        if not conv.supported(node.op, weight) or not g.dtype == x.dtype == weight.dtype or not np.prod(g.shape):  # type: ignore
+            return False
+        settings: Any = node.op
+        gx, gweight, *gbias = node.outputs
+        gb = gbias[0] if gbias and id(gbias[0]) in self.readers else None
+        if gx is not None and id(gx) in self.readers:
+            g = self._batch_last(g)
+            self._emit(node, conv.ConvInputGradient(settings), (g, weight), (gx,), g.lanes)
+        if gweight is None and gb is not None:
+            gweight = self._new(weight.shape, weight.dtype, 0)
+        if gweight is not None:
+            self._weight_gradient(node, x, g, (gweight, gb))
+        return True
+
+    def _weight_gradient(self, node: Node, x: Value, g: Value, outputs: tuple[Value | None, ...]) -> None:
+        settings: Any = node.op
+        pooled: Any = self._pooled.get(id(g))
+        x = self._batch_last(x)
+        wanted = node.outputs[0] is not None and id(node.outputs[0]) in self.readers
+        if pooled and not wanted and pool.disjoint(pooled.op.pool) and all(n is node for n in self.readers.get(id(g), [])):
+            op, inputs = conv.ConvWeightGradient(settings, pooled.op.pool.kernel), (x, *pooled.inputs)
+            self.nodes.remove(pooled)
+        else:
+            op, inputs = conv.ConvWeightGradient(settings), (x, self._batch_last(g))
+        self.nodes.append(Node(op, "forward", inputs, outputs, (), (), None, node.where))
+
+    # ---- helpers
+
+    def _only(self, value: Any, kind: type, phase: str = "forward", beside: list[Node] | None = None) -> Node | None:
+        """The one reader of the value, if it is a call of this kind (other readers may be in `beside`) and nobody has a view of it."""
+        readers = [n for n in self.readers.get(id(value), []) if n is None or not any(n is b for b in beside or [])]
+        if len(readers) != 1 or readers[0] is None or id(value) in self.bases:
+            return None
+        node = readers[0]
+        return node if type(node.op) is kind and node.phase == phase and node.inputs[0] is value else None
+
+    def _relu_gradients(self, y: Any) -> list[Node]:
+        """The backward calls of the ReLU that made y."""
+        readers = [n for n in self.readers.get(id(y), []) if n is not None]
+        return [n for n in readers if type(n.op) is ReLU and n.phase == "backward" and n.saved[0] is y]
+
+    def _pools_gradient(self, y: Any, pooling: Node, relu: Node | None) -> bool:
+        """Whether every gradient of the ReLU comes from the pooling after it, so that y itself is never needed."""
+        winner = pooling.saved[0]
+        pools = [n for n in self.graph.nodes if n.phase == "backward" and isinstance(n.op, MaxPool2d)]
+        makers = {id(v): n for n in pools for v in n.outputs}
+        for gradient in self._relu_gradients(y) if relu else []:
+            maker = makers.get(id(gradient.inputs[0]))
+            if maker is None or maker.saved[0] is not winner or self._only(maker.outputs[0], ReLU, "backward") is not gradient:
+                return False
+        readers = self.readers.get(id(winner), [])
+        return all(n is not None and isinstance(n.op, MaxPool2d) and n.phase == "backward" for n in readers)
+
+    def _wanted_winner(self, pooling: Any) -> Value | None:
+        winner = pooling.saved[0]
+        return winner if id(winner) in self.readers else None
+
+    def _batch_last(self, value: Value) -> Value:
+        """The value with its images innermost: itself, or a copy that is made here."""
+        if value.lanes:
+            return value
+        if id(value) not in self._turned:
+            turned = self._new(value.shape, value.dtype, lanes_for(value.dtype, value.shape[0]))
+            self.nodes.append(Node(ToBatchLast(), "forward", (value,), (turned,), (), (), None))
+            self._turned[id(value)] = turned
+        return self._turned[id(value)]
+
+    def _new(self, shape: tuple[int, ...], dtype: Any, lanes: int) -> Value:
+        self._count += 1
+        return Value(f"m{self._count}", shape, dtype, "temp", lanes=lanes)
+
+    def _emit(self, node: Node, op: Any, inputs: tuple, outputs: tuple, lanes: int) -> None:
+        for v in outputs:
+            if v is not None:
+                v.lanes = lanes
+        self.nodes.append(replace(node, op=op, phase="forward", inputs=inputs, outputs=outputs, saved=(), needs=(), static=None))
