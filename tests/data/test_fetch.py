@@ -177,7 +177,11 @@ def test_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise OSError(errno.ENOSPC, "No space left on device")
 
     real = open
-    monkeypatch.setattr("builtins.open", lambda path, mode="r", *rest: Full(path, mode) if "x" in mode else real(path, mode, *rest))
+
+    def opened(path, mode="r", *rest, **named):
+        return Full(path, mode) if "x" in mode else real(path, mode, *rest, **named)
+
+    monkeypatch.setattr("builtins.open", opened)
     with pytest.raises(DataError, match="cannot be written") as caught:
         fetch.fetch(FILE, server("good", "good"), tmp_path, report=False)
     assert "No space left" in str(caught.value) and "free some space" in str(caught.value)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mulgil import nn
+from mulgil import nn, optim
 from mulgil.autograd import Parameter, Tensor
 from mulgil.errors import DataError, ModelFileError, MulgilError
 from mulgil.io import load, read_info, save
@@ -139,8 +139,23 @@ def test_info(tmp_path: Path) -> None:
     assert read_info(tmp_path / "m") == info  # the failed save left the file alone
 
 
+def test_a_checkpoint_of_model_and_optimizer_comes_back(tmp_path: Path) -> None:
+    model = nn.Linear(3, 2)
+    optimizer = optim.Adam(model.parameters())
+    model(Tensor(np.ones((1, 3), "float32"))).sum().backward()
+    optimizer.step()
+    save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), 3: "step"}, tmp_path / "checkpoint")
+    found = load(tmp_path / "checkpoint")
+    other = optim.Adam(nn.Linear(3, 2).parameters())
+    other.load_state_dict(found["optimizer"])
+    assert found[3] == "step" and set(found["optimizer"]["state"]) == {0, 1}
+    for key, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            np.testing.assert_array_equal(other.state_dict()["state"][key][name].array, value.array)
+
+
 @pytest.mark.parametrize(
-    "value", [lambda x: x, object(), {1: 2}, np.array([object()]), np.array(["a"]), {"a": {1, 2}}, print, np.float32(1).astype]
+    "value", [lambda x: x, object(), {(1,): 2}, np.array([object()]), np.array(["a"]), {"a": {1, 2}}, print, np.float32(1).astype]
 )
 def test_what_cannot_be_saved_is_named(value: object, tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
