@@ -15,7 +15,7 @@ FLOORS = {
     **dict.fromkeys(("errors", "backend", "cuda", "files"), 0),
     "ops": 1,
     "autograd": 2,
-    **dict.fromkeys(("nn", "optim", "data", "compile", "create", "functions"), 3),
+    **dict.fromkeys(("nn", "optim", "data", "compile", "check", "create", "functions"), 3),
     **dict.fromkeys(("train", "io"), 4),
     **dict.fromkeys(("plot", "web"), 5),
     "cli": 6,  # calls plot and web, so it stands above them

@@ -11,7 +11,7 @@ from typing import Any
 
 from mulgil.autograd.tensor import Data, Tensor, apply, as_tensor
 from mulgil.ops.elementwise import Where
-from mulgil.ops.shape import Concatenate, Stack
+from mulgil.ops.shape import Concatenate
 
 __all__ = [
     "exp",
@@ -98,7 +98,8 @@ def cat(tensors: Sequence[Data], dim: int = 0, *, axis: int | None = None) -> Te
 
 def stack(tensors: Sequence[Data], dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    return apply(Stack(dim if axis is None else axis), *tensors)
+    along = dim if axis is None else axis
+    return cat([as_tensor(x).unsqueeze(along) for x in tensors], along)
 
 
 mm, concatenate = matmul, cat

@@ -155,8 +155,6 @@ row("expand", shape.Expand((5, 3, 4)), (3, 1), oracle=lambda x: x.expand(5, 3, 4
 row("sum_to", shape.SumTo((3, 1)), (2, 3, 4), oracle=lambda x: x.sum((0, 2)).reshape(3, 1))
 row("concatenate0", shape.Concatenate(0), (2, 3), (1, 3), (4, 3), oracle=lambda *xs: torch().cat(xs, 0))
 row("concatenate-1", shape.Concatenate(-1), (2, 3), (2, 1), oracle=lambda *xs: torch().cat(xs, -1))
-row("stack0", shape.Stack(0), (2, 3), (2, 3), oracle=lambda *xs: torch().stack(xs, 0))
-row("stack-1", shape.Stack(-1), (2, 3), (2, 3), (2, 3), oracle=lambda *xs: torch().stack(xs, -1))
 row("pad", shape.Pad(((0, 0), (1, 2), (3, 0)), 0.5), (2, 3, 4), oracle=lambda x: F().pad(x, (3, 0, 1, 2), value=0.5))
 row("move", shape.Move("cpu"), (2, 3), oracle=lambda x: x)
 INDEXES: list[tuple[str, tuple, tuple[np.ndarray, ...]]] = [

@@ -1,8 +1,7 @@
 """Tensors and automatic differentiation: define by run."""
 
-from mulgil.autograd.check import gradcheck
 from mulgil.autograd.engine import enable_grad, is_grad_enabled, no_autodiff, no_grad
 from mulgil.autograd.gradient import grad
 from mulgil.autograd.tensor import Parameter, Tensor, apply, as_tensor
 
-__all__ = ["Parameter", "Tensor", "apply", "as_tensor", "enable_grad", "grad", "gradcheck", "is_grad_enabled", "no_autodiff", "no_grad"]
+__all__ = ["Parameter", "Tensor", "apply", "as_tensor", "enable_grad", "grad", "is_grad_enabled", "no_autodiff", "no_grad"]

@@ -21,10 +21,28 @@ from mulgil.ops.function import observers
 from mulgil.ops.linalg import MatMul
 
 _NAMED: dict[str, Callable] = {
-    "add": e.Add, "subtract": e.Sub, "multiply": e.Mul, "true_divide": e.Div, "power": e.Pow, "float_power": e.Pow, "matmul": MatMul,
-    "negative": e.Neg, "absolute": e.Abs, "sign": e.Sign, "maximum": e.Maximum, "minimum": e.Minimum, "logical_not": e.Invert,
-    "exp": e.Exp, "log": e.Log, "log1p": e.Log1p, "sqrt": e.Sqrt, "sin": e.Sin, "cos": e.Cos, "tanh": e.Tanh,
-    "floor_divide": e.FloorDiv, "remainder": e.Remainder,
+    "add": e.Add,
+    "subtract": e.Sub,
+    "multiply": e.Mul,
+    "true_divide": e.Div,
+    "power": e.Pow,
+    "float_power": e.Pow,
+    "matmul": MatMul,
+    "negative": e.Neg,
+    "absolute": e.Abs,
+    "sign": e.Sign,
+    "maximum": e.Maximum,
+    "minimum": e.Minimum,
+    "logical_not": e.Invert,
+    "exp": e.Exp,
+    "log": e.Log,
+    "log1p": e.Log1p,
+    "sqrt": e.Sqrt,
+    "sin": e.Sin,
+    "cos": e.Cos,
+    "tanh": e.Tanh,
+    "floor_divide": e.FloorDiv,
+    "remainder": e.Remainder,
 }
 _SIGNS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
 _SIGNS |= {"logical_and": "&", "logical_or": "|"}
@@ -79,7 +97,7 @@ FUNCTIONS: dict[Callable, Callable] = {
     np.expand_dims: lambda a, axis: a.unsqueeze(axis),
     np.broadcast_to: lambda a, shape, subok=False: a.expand(shape),
     np.concatenate: lambda arrays, axis=0: s.Concatenate(axis)(*arrays),
-    np.stack: lambda arrays, axis=0: s.Stack(axis)(*arrays),
+    np.stack: lambda arrays, axis=0: s.Concatenate(axis)(*(np.expand_dims(a, axis) for a in arrays)),
     np.dot: lambda a, b: a @ b if np.ndim(a) and np.ndim(b) else a * b,
     np.full_like: lambda a, fill_value, **k: e.Fill(fill_value)(a),
     np.zeros_like: lambda a, **k: e.Fill(0)(a),

@@ -11,7 +11,7 @@ import numpy as np
 from mulgil.autograd import Tensor
 from mulgil.backend import xp_of
 from mulgil.errors import DTypeError, ShapeError, describe
-from mulgil.ops.shape import Stack
+from mulgil.ops.shape import Concatenate
 
 __all__ = ["default_collate"]
 
@@ -33,7 +33,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
     first = samples[0]
     if isinstance(first, Tensor):
         if any(x.requires_grad for x in samples):  # the gradient goes back through the batch
-            return Stack()(*samples)
+            return Concatenate(0)(*(x.unsqueeze(0) for x in samples))
         return Tensor(_stack([x.array for x in samples]))
     if isinstance(first, (np.ndarray, np.generic)) or xp_of(first) is not np:
         return Tensor(_stack(list(samples)))

@@ -10,7 +10,7 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-from mulgil.ops.function import Context, Function
+from mulgil.ops.function import Function
 
 
 class Elementwise(Function):
@@ -309,7 +309,8 @@ class Maximum(Arithmetic):
 
     def backward(self, ctx, gy):
         a, b = ctx.saved
-        return _to_winner(ctx, gy, a > b, a == b)
+        ga = gy * (a > b) + 0.5 * gy * (a == b)
+        return ga, gy - ga
 
 
 class Minimum(Arithmetic):
@@ -321,12 +322,8 @@ class Minimum(Arithmetic):
 
     def backward(self, ctx, gy):
         a, b = ctx.saved
-        return _to_winner(ctx, gy, a < b, a == b)
-
-
-def _to_winner(ctx: Context, gy: Any, first: Any, tie: Any) -> tuple:
-    ga = gy * first + 0.5 * gy * tie
-    return ga, gy - ga
+        ga = gy * (a < b) + 0.5 * gy * (a == b)
+        return ga, gy - ga
 
 
 @dataclass(frozen=True)

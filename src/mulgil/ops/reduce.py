@@ -101,7 +101,14 @@ class Std(RealReduction):
 
 
 class Extreme(Reduction):
-    """The gradient of a maximum or minimum: shared evenly by the elements that reach it (as PyTorch's amax and amin)."""
+    """A maximum or minimum. The gradient is shared evenly by the elements that reach it (as PyTorch's amax and amin)."""
+
+    pick: ClassVar[str] = "max"
+
+    def forward(self, ctx, x):
+        y = getattr(x, self.pick)(axis=self.axis, keepdims=self.keepdims)
+        ctx.save(x, y)
+        return y
 
     def backward(self, ctx, gy):
         x, y = ctx.saved
@@ -109,24 +116,14 @@ class Extreme(Reduction):
         return self.kept(gy, x.shape) * hit / hit.sum(axis=self.axis, keepdims=True)
 
 
-@dataclass(frozen=True)
 class Max(Extreme):
     """The largest element over axes."""
 
-    def forward(self, ctx, x):
-        y = x.max(axis=self.axis, keepdims=self.keepdims)
-        ctx.save(x, y)
-        return y
 
-
-@dataclass(frozen=True)
 class Min(Extreme):
     """The smallest element over axes."""
 
-    def forward(self, ctx, x):
-        y = x.min(axis=self.axis, keepdims=self.keepdims)
-        ctx.save(x, y)
-        return y
+    pick = "min"
 
 
 @dataclass(frozen=True)

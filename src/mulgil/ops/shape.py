@@ -109,21 +109,6 @@ class Concatenate(Rearrangement):
         return tuple(parts)
 
 
-@dataclass(frozen=True)
-class Stack(Rearrangement):
-    """Arrays of one shape joined along a new axis."""
-
-    axis: int = 0
-    promotes = True
-
-    def forward(self, ctx, *xs):
-        ctx.static = len(xs)
-        return ctx.xp.stack(xs, axis=self.axis)
-
-    def backward(self, ctx, gy):
-        return tuple(gy[_along(self.axis % gy.ndim, i)] for i in range(ctx.static))
-
-
 def _along(axis: int, index: Any) -> tuple:
     return (slice(None),) * axis + (index,)
 
