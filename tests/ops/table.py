@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.backend import Generator
-from mulgil.ops import conv, elementwise, linalg, loss, norm, pool, random, reduce, shape, update
+from mulgil.ops import conv, elementwise, linalg, loss, mathematics, norm, pool, random, reduce, shape, update
 from mulgil.ops.function import Function
 
 
@@ -106,21 +106,21 @@ row(
 )
 for name, made, domain in [
     ("neg", elementwise.Neg, "normal"),
-    ("exp", elementwise.Exp, "normal"),
-    ("log", elementwise.Log, "positive"),
-    ("log1p", elementwise.Log1p, "positive"),
-    ("sqrt", elementwise.Sqrt, "positive"),
-    ("sin", elementwise.Sin, "normal"),
-    ("cos", elementwise.Cos, "normal"),
-    ("abs", elementwise.Abs, "distinct"),
-    ("tanh", elementwise.Tanh, "normal"),
-    ("sigmoid", elementwise.Sigmoid, "normal"),
-    ("relu", elementwise.ReLU, "distinct"),
+    ("exp", mathematics.Exp, "normal"),
+    ("log", mathematics.Log, "positive"),
+    ("log1p", mathematics.Log1p, "positive"),
+    ("sqrt", mathematics.Sqrt, "positive"),
+    ("sin", mathematics.Sin, "normal"),
+    ("cos", mathematics.Cos, "normal"),
+    ("abs", mathematics.Abs, "distinct"),
+    ("tanh", mathematics.Tanh, "normal"),
+    ("sigmoid", mathematics.Sigmoid, "normal"),
+    ("relu", mathematics.ReLU, "distinct"),
 ]:
     for k, size in enumerate([(3, 4), (), (2, 0, 3), (5,)]):
         row(f"{name}{k}", made(), size, oracle=lambda x, n=name: getattr(torch(), n)(x), draw=domain)
-row("sign", elementwise.Sign(), (3, 4), oracle=lambda x: x.sign(), gradient=False)
-row("leaky_relu", elementwise.LeakyReLU(0.2), (3, 4), oracle=lambda x: F().leaky_relu(x, 0.2), draw="distinct")
+row("sign", mathematics.Sign(), (3, 4), oracle=lambda x: x.sign(), gradient=False)
+row("leaky_relu", mathematics.LeakyReLU(0.2), (3, 4), oracle=lambda x: F().leaky_relu(x, 0.2), draw="distinct")
 row("clip", elementwise.Clip(-1.0, 1.5), (3, 4), oracle=lambda x: x.clip(-1.0, 1.5), draw="distinct")
 row("clip_low", elementwise.Clip(0.0, None), (3, 4), oracle=lambda x: x.clip(min=0.0), draw="distinct")
 row("where", elementwise.Where(), np.array([[True, False, True]]), (2, 3), (3,), oracle=lambda c, a, b: torch().where(c, a, b))

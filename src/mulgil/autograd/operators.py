@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mulgil.ops import elementwise as e
+from mulgil.ops import mathematics as m
 from mulgil.ops.function import Function
 from mulgil.ops.linalg import MatMul
 
@@ -61,7 +62,7 @@ class Operators:
     __eq__ = _binary(e.Compare("=="))
     __ne__ = _binary(e.Compare("!="))
     __hash__ = object.__hash__
-    __neg__, __invert__, __abs__ = _unary(e.Neg()), _unary(e.Invert()), _unary(e.Abs())
+    __neg__, __invert__, __abs__ = _unary(e.Neg()), _unary(e.Invert()), _unary(m.Abs())
 
     def __pos__(self) -> Tensor:
         return self  # type: ignore[return-value]
@@ -69,9 +70,9 @@ class Operators:
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
-    exp, log, log1p, sqrt = _unary(e.Exp()), _unary(e.Log()), _unary(e.Log1p()), _unary(e.Sqrt())
-    sin, cos, tanh, sigmoid = _unary(e.Sin()), _unary(e.Cos()), _unary(e.Tanh()), _unary(e.Sigmoid())
-    abs, relu, clone = _unary(e.Abs()), _unary(e.ReLU()), _unary(e.Copy())
+    exp, log, log1p, sqrt = _unary(m.Exp()), _unary(m.Log()), _unary(m.Log1p()), _unary(m.Sqrt())
+    sin, cos, tanh, sigmoid = _unary(m.Sin()), _unary(m.Cos()), _unary(m.Tanh()), _unary(m.Sigmoid())
+    abs, relu, clone = _unary(m.Abs()), _unary(m.ReLU()), _unary(e.Copy())
     maximum, minimum = _binary(e.Maximum()), _binary(e.Minimum())
     pow, eq, copy = __pow__, __eq__, clone
 

@@ -15,37 +15,24 @@ from mulgil.autograd.engine import is_grad_enabled
 from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops import elementwise as e
+from mulgil.ops import mathematics as m
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
 from mulgil.ops.function import observers
 from mulgil.ops.linalg import MatMul
 
+# fmt: off
 _NAMED: dict[str, Callable] = {
-    "add": e.Add,
-    "subtract": e.Sub,
-    "multiply": e.Mul,
-    "true_divide": e.Div,
-    "power": e.Pow,
-    "float_power": e.Pow,
-    "matmul": MatMul,
-    "negative": e.Neg,
-    "absolute": e.Abs,
-    "sign": e.Sign,
-    "maximum": e.Maximum,
-    "minimum": e.Minimum,
-    "logical_not": e.Invert,
-    "exp": e.Exp,
-    "log": e.Log,
-    "log1p": e.Log1p,
-    "sqrt": e.Sqrt,
-    "sin": e.Sin,
-    "cos": e.Cos,
-    "tanh": e.Tanh,
-    "floor_divide": e.FloorDiv,
-    "remainder": e.Remainder,
+    "add": e.Add, "subtract": e.Sub, "multiply": e.Mul, "true_divide": e.Div, "power": e.Pow, "float_power": e.Pow, "matmul": MatMul,
+    "negative": e.Neg, "absolute": m.Abs, "sign": m.Sign, "maximum": e.Maximum, "minimum": e.Minimum, "logical_not": e.Invert,
+    "exp": m.Exp, "log": m.Log, "log1p": m.Log1p, "sqrt": m.Sqrt, "sin": m.Sin, "cos": m.Cos, "tanh": m.Tanh,
+    "floor_divide": e.FloorDiv, "remainder": e.Remainder,
 }
-_SIGNS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
-_SIGNS |= {"logical_and": "&", "logical_or": "|"}
+_SIGNS = {
+    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
+    "logical_and": "&", "logical_or": "|",
+}
+# fmt: on
 UFUNCS: dict[np.ufunc, Callable] = {getattr(np, name): op for name, op in _NAMED.items()}
 UFUNCS |= {getattr(np, name): partial(e.Compare, sign) for name, sign in _SIGNS.items()}
 

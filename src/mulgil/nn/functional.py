@@ -25,7 +25,7 @@ from mulgil.nn.loss_functions import (
     softmax_cross_entropy,
     softmax_crossentropy,
 )
-from mulgil.ops import conv, elementwise, linalg, norm, pool, random, reduce, shape, update
+from mulgil.ops import conv, elementwise, linalg, mathematics, norm, pool, random, reduce, shape, update
 from mulgil.ops.function import Context, run, run_inplace
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "softmax", "softmax_cross_entropy", "softmax_crossentropy", "tanh",
 ]  # fmt: skip
 
-_affine, _relu, _sigmoid, _tanh, _count = linalg.Affine(), elementwise.ReLU(), elementwise.Sigmoid(), elementwise.Tanh(), update.Increment()
+_affine, _relu, _sigmoid, _tanh, _count = linalg.Affine(), mathematics.ReLU(), mathematics.Sigmoid(), mathematics.Tanh(), update.Increment()
 _op = cache(lambda kind, *settings: kind(*settings))  # ops are immutable: one object per setting
 
 
@@ -211,7 +211,7 @@ def relu(x: Any, inplace: bool = False) -> Tensor:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x. `inplace` is accepted and ignored."""
-    return apply(_op(elementwise.LeakyReLU, negative_slope), x)
+    return apply(_op(mathematics.LeakyReLU, negative_slope), x)
 
 
 def sigmoid(x: Any) -> Tensor:

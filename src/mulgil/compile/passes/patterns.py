@@ -18,7 +18,7 @@ from mulgil.compile.kernels.op import ReLUGradient, ToBatchLast
 from mulgil.compile.kernels.vector import lanes_for
 from mulgil.compile.passes.fuse import can_lower, is_reduction
 from mulgil.ops.conv import Conv2d
-from mulgil.ops.elementwise import ReLU
+from mulgil.ops.mathematics import ReLU
 from mulgil.ops.pool import MaxPool2d
 
 
