@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.autograd.record import NUMBERS
 from mulgil.errors import TraceError
 
-NUMBERS = (int, float, bool)
 SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
 
 

@@ -50,6 +50,7 @@ class Program:
             if v.root.kind in ("state", "constant"):
                 self._fix(v.root, v.root.array)
         buffers, self.memory = assign(graph, steps)
+        self._placed = {id(value) for value, _ in buffers}
         for value, array in buffers:
             self._fix(value, array)
         self.kernels: dict[str, str] = {}
@@ -133,10 +134,7 @@ class Program:
         return [f"{targets}, = execute({', '.join([name, *map(self._name, operands)])})"]
 
     def _kernel(self, kernel: Kernel) -> list[str]:
-        here = {id(node) for node in kernel.nodes}
-        stored = {id(v) for v in self.graph.results}
-        stored |= {id(v) for node in self.graph.nodes if id(node) not in here for v in node.reads()}
-        source = KernelSource(kernel, stored, self._is_contiguous)
+        source = KernelSource(kernel, self._placed, self._is_contiguous)
         name = f"kernel{len(self.kernels)}"
         text = source.text(name)
         self.kernels[name] = text

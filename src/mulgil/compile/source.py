@@ -20,27 +20,14 @@ PAD = "    "
 class KernelSource:
     """Writes one kernel.
 
-    stored: ids of the values that are read outside the kernel, and so need memory. flat: whether the memory of a value is
-    contiguous. After `text()`, `arguments` are the values whose arrays the function takes, in order.
+    placed: ids of the values that `passes.memory` gave a buffer; the others stay in registers. contiguous: whether the memory of
+    a value is. After `text()`, `arguments` are the values whose arrays the function takes, in order.
     """
 
-    def __init__(self, kernel: Kernel, stored: set[int], contiguous: Any):
-        self.kernel, self.contiguous = kernel, contiguous
+    def __init__(self, kernel: Kernel, placed: set[int], contiguous: Any):
+        self.kernel, self.placed, self.contiguous = kernel, placed, contiguous
         self.arguments: list[Value] = []
         self._names: dict[int, str] = {}
-        self._nest_of = {id(v): nest for nest in kernel.nests for node in nest.nodes for v in node.writes()}
-        readers: dict[int, list[Nest]] = {}
-        for nest in kernel.nests:
-            for node in nest.nodes:
-                for v in node.reads():
-                    readers.setdefault(id(v), []).append(nest)
-        self._in_memory = {
-            id(v)
-            for nest in kernel.nests
-            for node in nest.nodes
-            for v in node.writes()
-            if id(v) in stored or node.op.inplace or is_reduction(node) or any(other is not nest for other in readers.get(id(v), []))
-        }
 
     def text(self, name: str) -> str:
         """The function's source."""
@@ -98,7 +85,7 @@ class _Loops:
                 after += self._reduce(node, stores)
             else:
                 self._call(node)
-                made = [v for v in node.writes() if id(v) in self.source._in_memory]
+                made = [v for v in node.writes() if node.op.inplace or id(v) in self.source.placed]
                 stores += [f"{self.place(v)} = {self.symbols[id(v)].name}" for v in made]
         starts = [line for node in reductions for line in self._start(node)]
         return [*self.head, *starts], [*self.writer.lines, *stores], after

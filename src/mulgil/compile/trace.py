@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Tensor, enable_grad
+from mulgil.autograd.record import NUMBERS
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.errors import TraceError, describe
 from mulgil.ops.function import Context, Function, observers
 
 PACKAGE = str(Path(__file__).parents[1])
-NUMBERS = (int, float, bool)
 
 
 def arrays_of(thing: Any) -> list[np.ndarray]:

@@ -18,8 +18,8 @@ import numpy as np
 
 from mulgil import nn
 from mulgil.autograd import Tensor
-from mulgil.data.datasets.files import atomic_file
 from mulgil.errors import ModelFileError
+from mulgil.files import atomic_file
 from mulgil.io.decode import Decoder, by_name
 from mulgil.io.encode import Encoder
 

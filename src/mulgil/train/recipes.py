@@ -38,7 +38,6 @@ class Recipe:
     small_epochs: int
     transform: Steps = TO_TENSOR
     drop_last: bool = False
-    seed_document: str = ""
 
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
@@ -95,11 +94,10 @@ _ALL = (
         small_epochs=25,
         transform=(("ToTensor", {}), ("Pad", {"padding": 2})),
         drop_last=True,
-        seed_document="004",
     ),
-    Recipe("relu", "784-1000-1000-10, ReLU", relu, "adam", {"lr": 1e-3}, 100, 5, 20, seed_document="000"),
-    Recipe("sigmoid", "784-1000-10, sigmoid", sigmoid, "sgd", {"lr": 0.01}, 100, 5, 60, seed_document="000"),
-    Recipe("softmax", "784-10: softmax regression", softmax, "sgd", {"lr": 0.1}, 100, 15, 60, drop_last=True, seed_document="001"),
+    Recipe("relu", "784-1000-1000-10, ReLU", relu, "adam", {"lr": 1e-3}, 100, 5, 20),
+    Recipe("sigmoid", "784-1000-10, sigmoid", sigmoid, "sgd", {"lr": 0.01}, 100, 5, 60),
+    Recipe("softmax", "784-10: softmax regression", softmax, "sgd", {"lr": 0.1}, 100, 15, 60, drop_last=True),
     Recipe(
         "mlp",
         "784-128-10, ReLU, pixels from -1 to 1",
@@ -110,9 +108,8 @@ _ALL = (
         epochs=100,
         small_epochs=100,
         transform=(("ToTensor", {}), ("Normalize", {"mean": 0.5, "std": 0.5})),
-        seed_document="002",
     ),
-    Recipe("deep-mlp", "784-128-64-10, ReLU", deep_mlp, "adam", {"lr": 1e-3}, 256, 20, 30, drop_last=True, seed_document="003"),
+    Recipe("deep-mlp", "784-128-64-10, ReLU", deep_mlp, "adam", {"lr": 1e-3}, 256, 20, 30, drop_last=True),
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}

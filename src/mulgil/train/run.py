@@ -12,7 +12,7 @@ from typing import Any
 
 from mulgil import backend, nn
 from mulgil.data import DataLoader
-from mulgil.data.datasets.files import atomic_file
+from mulgil.files import atomic_file
 from mulgil.train.loop import EpochRecord, fit, never
 from mulgil.train.preprocess import as_json, build_transform
 from mulgil.train.progress import Progress, Silent

@@ -98,8 +98,7 @@ def run(functions: Sequence[Callable[..., None]], *passed: Any) -> None:
 class SingleBlas:
     """Within the block, matrix products run on one thread.
 
-    OpenBLAS' own threads go on spinning after each product, on the cores that the kernels' threads need. Without
-    threadpoolctl, which finds the libraries, nothing is changed.
+    OpenBLAS' own threads go on spinning after each product, on the cores that the kernels' threads need.
     """
 
     def __init__(self) -> None:
@@ -128,8 +127,6 @@ single_blas = SingleBlas()
 @cache
 def blas_libraries() -> list[Any]:
     """The BLAS libraries of this process, as threadpoolctl's controllers."""
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return []
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.graph import Graph, Value
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, Step, is_reduction
 from mulgil.ops.linalg import MatMul
@@ -104,6 +104,3 @@ def _fitting(free: list[np.ndarray], nbytes: int) -> np.ndarray | None:
     """The smallest free block that is large enough, and not more than twice too large."""
     fits = [i for i, block in enumerate(free) if nbytes <= block.nbytes <= 2 * nbytes + 4096]
     return free.pop(min(fits, key=lambda i: free[i].nbytes)) if fits else None
-
-
-__all__ = ["Node", "assign", "written_by"]

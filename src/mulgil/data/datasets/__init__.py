@@ -14,11 +14,12 @@ from pathlib import Path
 
 from mulgil.data.datasets.digits import Digits
 from mulgil.data.datasets.fetch import Patience, reachable
-from mulgil.data.datasets.files import cache_folder, download_folder
+from mulgil.data.datasets.files import download_folder
 from mulgil.data.datasets.idx import read_header, read_idx, write_idx
 from mulgil.data.datasets.images import IdxDataset, ImageDataset
 from mulgil.data.datasets.mnist import KMNIST, MNIST, FashionMNIST, download_mnist, load_mnist
 from mulgil.errors import DataError, OptionError
+from mulgil.files import cache_folder
 
 __all__ = [
     "MNIST", "FashionMNIST", "KMNIST", "Digits", "ImageDataset", "IdxDataset",

@@ -19,8 +19,8 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mulgil.data.datasets.files import atomic_file
 from mulgil.errors import DataError
+from mulgil.files import atomic_file
 
 _PIECE = 1 << 16
 

@@ -6,9 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mulgil.files import atomic_file, cache_folder
-
-__all__ = ["atomic_file", "cache_folder", "download_folder", "find_file", "search_folders"]
+from mulgil.files import cache_folder
 
 
 def search_folders(name: str, title: str, root: str | os.PathLike | None) -> list[Path]:

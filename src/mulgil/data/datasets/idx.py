@@ -28,8 +28,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mulgil.data.datasets.files import atomic_file
 from mulgil.errors import DataError
+from mulgil.files import atomic_file
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_BYTES = 1 << 30  # more than any published IDX set of small images; a header that asks for more is refused
