@@ -20,6 +20,7 @@ from threading import Thread
 from typing import Any
 
 from mulgil.compile.cache import Entry
+from mulgil.compile.kernels.threads import cores
 from mulgil.compile.loader import Spec
 
 FEW = 2  # kernels that are compiled here, quietly: a helper takes about half a second to start
@@ -82,10 +83,6 @@ class Progress:
 
 
 # ---- helpers
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def from_helpers(specs: Sequence[Spec]) -> Iterator[tuple[str, Entry]]:

@@ -14,12 +14,16 @@ WORTH = 15_000_000  # operations, about 0.1 ms of one core: less is not worth wa
 _busy = Lock()  # one shared kernel at a time; a second caller works alone
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def thread_count() -> int:
-    """Cores that this process may use, at most $OMP_NUM_THREADS."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The threads of a kernel: as many as there are cores, at most $OMP_NUM_THREADS."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(asked))) if asked.isdigit() else cores
+    return max(1, min(cores(), int(asked))) if asked.isdigit() else cores()
 
 
 class Worker:
