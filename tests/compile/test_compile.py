@@ -177,6 +177,19 @@ def test_results_are_not_overwritten_by_the_next_call():
     assert first.tolist() == [3, 3, 3] and second.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("name", ["softmax", "deep-mlp", "cnn"])
+def test_a_nan_is_not_hidden(name):
+    recipe = RECIPES[name]
+    model = recipe.model()
+    optimizer = make_optimizer(recipe, model)
+    step = mulgil.compile(training_step(model, optimizer), state=[model, optimizer], strict=True)
+    size = 32 if name == "cnn" else 28
+    ((x, t),) = batches(1, 16, (1, size, size))
+    assert np.isfinite(float(step(x, t)))
+    x.array[3] = np.nan
+    assert np.isnan(float(step(x, t)))
+
+
 def test_a_hand_written_update_is_compiled():
     (w,), (v,) = twins(lambda: (mulgil.Parameter(np.linspace(-1, 1, 5)),))
 

@@ -198,11 +198,11 @@ class Writer:
 
     def maximum(self, a: Any, b: Any) -> Symbol:
         (x, y), dtype = self._common(a, b)
-        return self.emit(f"{x} if {x} > {y} else {y}", dtype)
+        return self.emit(f"{y} if {x} <= {y} else {x}", dtype)  # a NaN in x comes through, as in NumPy
 
     def minimum(self, a: Any, b: Any) -> Symbol:
         (x, y), dtype = self._common(a, b)
-        return self.emit(f"{x} if {x} < {y} else {y}", dtype)
+        return self.emit(f"{y} if {x} >= {y} else {x}", dtype)
 
     def where(self, condition: Any, a: Any, b: Any) -> Symbol:
         (x, y), dtype = self._common(a, b)

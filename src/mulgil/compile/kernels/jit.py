@@ -1,6 +1,7 @@
 """Numba's compiler with the switches that the kernels need, down to machine code; and the exponential that vectorises.
 
-fastmath: sums may be reordered, which vectorising them takes. error_model="numpy": a division needs no branch.
+FAST: sums may be reordered, which vectorising them takes; but NaN and infinity stay what they are.
+error_model="numpy": a division needs no branch.
 noalias: LLVM gives up on loops with many arrays when it must check that they do not overlap. The arguments of a kernel never
 do, unless they are the same; Numba sets the flag for the bodies of `prange` loops and offers no switch for others.
 
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from mulgil.compile.loader import Argument, Spec
+
+FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 
 @cache
@@ -58,7 +61,7 @@ def mathematics() -> dict[str, Any]:
 
         return row(array), codegen
 
-    inline = numba.njit(fastmath=True, error_model="numpy", inline="always")
+    inline = numba.njit(fastmath=FAST, error_model="numpy", inline="always")
 
     @inline
     def exp32(x):
@@ -99,7 +102,7 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
     kinds = tuple(types.Array(from_dtype(np.dtype(a.dtype)), len(a.shape), "A" if a.strides else "C") for a in spec.arguments)
     flags: Any = compiler.Flags()
     flags.nrt = flags.noalias = flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.fastmath, flags.error_model = cpu.FastMathOptions(True), "numpy"
+    flags.fastmath, flags.error_model = cpu.FastMathOptions(FAST), "numpy"
     with global_compiler_lock:
         made = compiler.compile_extra(target.typing_context, target.target_context, scope["kernel"], kinds, types.none, flags, {})
         library = made.library
