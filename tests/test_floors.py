@@ -15,10 +15,11 @@ FLOORS = {
     **dict.fromkeys(("errors", "backend", "cuda", "files"), 0),
     "ops": 1,
     "autograd": 2,
-    **dict.fromkeys(("nn", "optim", "data", "compile", "check", "create", "functions"), 3),
-    **dict.fromkeys(("train", "io"), 4),
-    **dict.fromkeys(("plot", "web"), 5),
-    "cli": 6,  # calls plot and web, so it stands above them
+    **dict.fromkeys(("nn", "optim", "data", "compile", "plot", "check", "create", "functions"), 3),
+    "io": 4,
+    "train": 5,  # a run draws its pictures and writes its files, so plot and io stand below it
+    "web": 6,
+    "cli": 7,
 }
 HEAVY = ("numba", "matplotlib", "cupy", "pooch", "rich", "click", "PIL", "safetensors", "torch", "scipy", "onnx", "onnxruntime")
 
@@ -54,7 +55,7 @@ def offences(source: str, module: str, is_package: bool = False) -> list[str]:
         if other == own or own in ("", "__main__"):
             continue
         if other not in FLOORS:  # a name that mulgil/__init__ re-exports, which is the roof
-            if FLOORS[own] < 6:
+            if FLOORS[own] < 7:
                 bad.append(f"{module}:{line} imports {name}: the package itself stands above every floor")
         elif FLOORS[other] > FLOORS[own] or (FLOORS[other] == FLOORS[own] and FLOORS[own] != 0):
             bad.append(f"{module}:{line} (floor {FLOORS[own]}) imports {name} (floor {FLOORS[other]})")
@@ -87,10 +88,12 @@ def test_imports_go_down(path: Path, module: str) -> None:
         ("mulgil.nn.linear", "from mulgil import optim", True),
         ("mulgil.nn.linear", "import mulgil", True),
         ("mulgil.ops.shape", "import mulgil.autograd", True),
-        ("mulgil.train.run", "from mulgil.io import save", True),
+        ("mulgil.train.run", "from mulgil.io import save", False),
+        ("mulgil.io.encode", "from mulgil.train import loop", True),
         ("mulgil.cli.predict", "import mulgil", False),
-        ("mulgil.cli.predict", "from mulgil.plot import curves", False),
-        ("mulgil.plot.curves", "from mulgil import cli", True),
+        ("mulgil.train.history", "from mulgil.plot import curves", False),
+        ("mulgil.plot.curves", "from mulgil.autograd import Tensor", False),
+        ("mulgil.plot.curves", "from mulgil import nn", True),
     ],
 )
 def test_the_check_sees_what_it_should(module: str, source: str, bad: bool) -> None:
