@@ -23,7 +23,7 @@ class Value:
     kind: "input" (an argument), "state" (belongs to a model or optimizer and outlives the step), "constant" or "temp".
     array: the array itself, for state and constants. base: the value whose memory this one shares, if any.
     updates: whether it is what an update rule left in the memory of `base`.
-    lanes: 0 for memory in C order; else the first axis lies innermost (images batch-last), padded to vectors of so many elements.
+    lanes: 0 for memory in C order; else memory is [N / lanes, ..., lanes], so many images side by side, the last vector padded with zeros.
     """
 
     name: str
@@ -36,10 +36,9 @@ class Value:
     lanes: int = 0
 
     @property
-    def pitch(self) -> int:
-        """With lanes: elements from one pixel to the next. Never a multiple of 4 vectors: those crowd into a few sets of the cache."""
-        count = -(-self.shape[0] // self.lanes)
-        return (count + (count % 4 == 0)) * self.lanes
+    def vectors(self) -> int:
+        """With lanes: how many vectors hold one element of all images."""
+        return -(-self.shape[0] // self.lanes)
 
     @property
     def root(self) -> Value:
@@ -48,7 +47,7 @@ class Value:
 
     @property
     def nbytes(self) -> int:
-        shape = (self.pitch, *self.shape[1:]) if self.lanes else self.shape
+        shape = (self.vectors * self.lanes, *self.shape[1:]) if self.lanes else self.shape
         return int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
 
     def __repr__(self) -> str:

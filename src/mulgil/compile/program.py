@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import prod
 from typing import Any
 
@@ -13,7 +14,8 @@ from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.kernels.threads import shares, single_blas, together
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_view, memory
-from mulgil.compile.passes.memory import aligned, assign, whole
+from mulgil.compile.passes.memory import aligned, assign
+from mulgil.compile.profile import Profile, peaks, profile
 from mulgil.compile.source import KernelSource
 from mulgil.ops.function import Context
 from mulgil.ops.linalg import MatMul
@@ -58,11 +60,11 @@ class Program:
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
         self._single_blas = False  # where kernels have threads of their own
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
-        lines = [line for step in steps for line in self._step(step)]
+        self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
         results = ", ".join(f"{self._name(v)}.copy()" for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
-        text += "".join(f"    {line}\n" for line in lines) + f"    return ({results},)\n"
+        text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results},)\n"
         self.source = "\n".join([*self.kernels.values(), text])
         exec(compile(text, "<mulgil plan>", "exec"), self._scope)  # our own text, from names and numbers alone
         self.run: Callable[..., tuple] = self._scope["run"]
@@ -73,6 +75,22 @@ class Program:
             return self.run(*arrays)
         with single_blas:
             return self.run(*arrays)
+
+    def profile(self, *arrays: Any, repeats: int = 20) -> Profile:
+        """Time each line of the plan: `print(program.profile())`. What the step changes is put back afterwards.
+
+        arrays: the arguments, as Tensors or arrays; zeros where none are given. repeats: the time of a line is the median of so many.
+        """
+        given = [np.asarray(a) for a in arrays] or [np.zeros(v.shape, v.dtype) for v in self.graph.inputs]
+        state = [v.array for v in self.graph.values() if v.kind == "state"]
+        before = [a.copy() for a in state]
+        peaks()  # with all threads
+        try:
+            with single_blas if self._single_blas else nullcontext():
+                return profile(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
+        finally:
+            for a, b in zip(state, before, strict=True):
+                a[...] = b
 
     # ---- names
 
@@ -144,7 +162,7 @@ class Program:
             arrays.append(array)
             layout = array if array is not None else self._layouts.get(id(v))
             strides = None if layout is None or layout.flags.c_contiguous else layout.strides
-            arguments.append(Argument(v.dtype.str, v.shape, strides, passed=array is None))
+            arguments.append(Argument(v.dtype.str, v.shape if array is None else array.shape, strides, passed=array is None))
         known = all(array is not None or v.kind == "input" for v, array in zip(source.arguments, arrays, strict=True))
         spec = Spec(text.replace(f"def {name}(", "def kernel(", 1), tuple(arguments))
         self._specs[name] = spec, arrays, known
@@ -161,20 +179,19 @@ class Program:
         arrays = list(map(self._flat, values))
         elements = [prod(v.shape) if a is None else a.size for v, a in zip(values, arrays, strict=True)]
         given = [Argument(v.dtype.str, (n,), passed=a is None) for v, n, a in zip(values, elements, arrays, strict=True)]
-        ends = Argument("<i8", (2,)), Argument(launch.image.dtype.str, (launch.scratch,))
-        spec = Spec(launch.source, (ends[0], *given, ends[1]), (launch.image.dtype.name, launch.image.lanes))
         cuts = [np.array(share) for share in shares(launch.items, launch.operations)]
+        scratch = launch.scratch + launch.scratch_each * max(int(stop - start) for start, stop in cuts)
+        ends = Argument("<i8", (2,)), Argument(launch.dtype.str, (scratch,))
+        spec = Spec(launch.source, (ends[0], *given, ends[1]), (launch.dtype.name, launch.image.lanes))
         self._single_blas = self._single_blas or len(cuts) > 1
-        self._shared[name] = spec, [[cut, *arrays, aligned(launch.scratch, launch.image.dtype)] for cut in cuts]
+        self._shared[name] = spec, [[cut, *arrays, aligned(scratch, launch.dtype)] for cut in cuts]
         passed = ", ".join(f"ravel({self._name(v)})" for v, a in zip(values, arrays, strict=True) if a is None)
         return [f"{name}({passed})  # {', '.join(v.name for v in values)}"]
 
     def _flat(self, value: Value) -> np.ndarray | None:
         """The memory of a value that has a place of its own, flat; None where a copy may be needed at each call."""
         array = self._array(value)
-        if array is None or value.lanes:
-            return None if array is None else whole(array, value)
-        return array.reshape(-1) if array.flags.c_contiguous else None
+        return array.reshape(-1) if array is not None and array.flags.c_contiguous else None
 
     def _bind(self) -> None:
         """Compile or load all kernels at once, and tie each to its arrays."""

@@ -49,33 +49,36 @@ class KernelSource:
         comments = [f"# {node}" for node in nest.nodes]
         memories = [v for node in nest.nodes for v in (*node.reads(), *node.writes())]
         reductions = [node for node in nest.nodes if is_reduction(node)]
+        lanes = next((v.lanes for v in memories if v.lanes), 0)
         flat = len(nest.shape) > 1 and all((v.shape == nest.shape and self.contiguous(memory(v))) or prod(v.shape) == 1 for v in memories)
-        shape = (prod(nest.shape),) if flat else nest.shape
-        batch_last = not flat and any(v.lanes and v.shape == shape for v in memories)
-        order = [*range(1, len(shape)), 0] if batch_last else [*range(len(shape))]  # of the memory: the last runs along it
-        loops = _Loops(self, nest, shape, flat, order[-1] if order else -1)
+        kind = _LaneLoops if lanes else _FlatLoops if flat else _Loops
+        loops = kind(self, nest, lanes)
         before, body, after = loops.write(reductions)
         lines = [*comments, *before]
-        for depth, axis in enumerate(order):
-            if depth == len(shape) - 1:
+        for depth, header in enumerate(loops.headers):
+            if depth == len(loops.headers) - 1:
                 lines += [PAD * depth + line for line in loops.sums_start]
-            lines.append(f"{PAD * depth}for i{axis} in range({shape[axis]}):")
-        lines += [PAD * len(shape) + line for line in body]
-        lines += [PAD * max(0, len(shape) - 1) + line for line in loops.sums_end]
+            lines.append(f"{PAD * depth}{header}")
+        lines += [PAD * len(loops.headers) + line for line in body]
+        lines += [PAD * max(0, len(loops.headers) - 1) + line for line in loops.sums_end]
         return lines + after
 
 
 class _Loops:
-    """One nest's lines."""
+    """One nest's lines: a loop for each axis."""
 
-    def __init__(self, source: KernelSource, nest: Nest, shape: tuple[int, ...], flat: bool, innermost: int):
-        self.source, self.nest, self.shape, self.flat, self.innermost = source, nest, shape, flat, innermost
+    flat = False
+
+    def __init__(self, source: KernelSource, nest: Nest, lanes: int):
+        self.source, self.nest, self.shape, self.lanes = source, nest, nest.shape, lanes
         self.head: list[str] = []  # before the loops: flattened arrays, and scalars, which are read once
         self.sums_start: list[str] = []  # around the innermost loop: sums along it
         self.sums_end: list[str] = []
         self.writer = Writer()
         self.symbols: dict[int, Symbol] = {}
         self._heads: dict[str, str] = {}
+        self.headers = [f"for i{axis} in range({n}):" for axis, n in enumerate(self.shape)]
+        self.innermost = len(self.shape) - 1  # the axis that the innermost loop runs along
 
     def write(self, reductions: list[Node]) -> tuple[list[str], list[str], list[str]]:
         stores: list[str] = []
@@ -86,30 +89,29 @@ class _Loops:
             else:
                 self._call(node)
                 made = [v for v in node.writes() if node.op.inplace or id(v) in self.source.placed]
-                stores += [f"{self.place(v)} = {self.symbols[id(v)].name}" for v in made]
+                stores += [f"{self.place(v)} = {self.real(self.symbols[id(v)].name, '0', v.dtype)}" for v in made]
         starts = [line for node in reductions for line in self._start(node)]
         return [*self.head, *starts], [*self.writer.lines, *stores], after
 
+    def axis(self, d: int) -> str:
+        """Where the loops are along axis d."""
+        return f"i{d}"
+
+    def real(self, x: str, otherwise: str, dtype: np.dtype) -> str:
+        """x for an element that exists, `otherwise` for padding."""
+        return x
+
     # ---- elements
 
-    def place(self, value: Value, shape: tuple[int, ...] | None = None) -> str:
-        """`a3[i0, i1]`: where the element of `value` is. shape: the value's shape with kept axes, for the result of a reduction."""
+    def place(self, value: Value) -> str:
+        """`a3[i0, i1]`: where the element of `value` is."""
         name = self.source.array(value)
-        if shape is None:
-            shape = value.shape
-            if self.flat and prod(shape) > 1:
-                self._flatten(name, value)
-                return f"{name}_[i0]"
-            if not shape or (prod(shape) == 1 and (self.flat or prod(self.shape) > 1)):
-                return f"{name}[{', '.join('0' for _ in shape) or '()'}]"
+        shape = value.shape
+        if not shape or (prod(shape) == 1 and (self.flat or prod(self.shape) > 1)):
+            return f"{name}[{', '.join('0' for _ in shape) or '()'}]"
         lead = len(self.shape) - len(shape)
-        indices = [f"i{lead + d}" if n != 1 or self.shape[lead + d] == 1 else "0" for d, n in enumerate(shape)]
+        indices = [self.axis(lead + d) if n != 1 or self.shape[lead + d] == 1 else "0" for d, n in enumerate(shape)]
         return f"{name}[{', '.join(indices) or '()'}]"
-
-    def _flatten(self, name: str, value: Value) -> None:
-        line = f"{name}_ = flat({name})"
-        if line not in self.head:
-            self.head.append(line)
 
     def symbol(self, operand: Any) -> Any:
         """The Symbol of a value that the body reads, loading it if no call of this nest made it."""
@@ -117,7 +119,7 @@ class _Loops:
             return operand
         if id(operand) not in self.symbols:
             place = self.place(operand)
-            if prod(operand.shape) == 1 and "i" not in place.partition("[")[2]:
+            if prod(operand.shape) == 1 and not set("inr") & set(place.partition("[")[2]):
                 if place not in self._heads:
                     self._heads[place] = f"s{len(self._heads)}"
                     self.head.append(f"{self._heads[place]} = {place}")
@@ -173,9 +175,9 @@ class _Loops:
         dropped = len(value.shape) < len(kept)
         lead = len(kept) - len(value.shape)
         if isinstance(node.op, reduce.Reduction) and dropped:
-            indices = [f"i{d}" for d in range(len(kept)) if d not in axes]
+            indices = [self.axis(d) for d in range(len(kept)) if d not in axes]
         else:
-            indices = [("0" if d in axes else f"i{d}") for d in range(lead, len(kept))]
+            indices = [("0" if d in axes else self.axis(d)) for d in range(lead, len(kept))]
         return f"{name}[{', '.join(indices) or '()'}]"
 
     def _start(self, node: Node) -> list[str]:
@@ -185,14 +187,13 @@ class _Loops:
 
     @staticmethod
     def _neutral(node: Node, dtype: np.dtype) -> str:
-        start = "-np.inf" if isinstance(node.op, reduce.Max) else "np.inf" if isinstance(node.op, reduce.Min) else "0"
-        return f"{SHORT[dtype.name]}({start})"
+        return f"{SHORT[dtype.name]}({_start_of(node)})"
 
     def _reduce(self, node: Node, stores: list[str]) -> list[str]:
         """The lines for a reduction: along the innermost loop into a local name, else straight into the result."""
         value = node.outputs[0]
         assert value is not None
-        x = self.symbol(node.inputs[0]).name
+        x = self.real(self.symbol(node.inputs[0]).name, _start_of(node), node.inputs[0].dtype)
         axes, _ = self._kept(node)
         place = f"{self.source.array(value)}[{', '.join('0' for _ in value.shape) or '()'}]" if self.flat else self._result_place(node)
         if self.flat or self.innermost in axes:
@@ -213,3 +214,64 @@ class _Loops:
         if isinstance(node.op, (reduce.Max, reduce.Min)):
             return f"{target} = {'max' if isinstance(node.op, reduce.Max) else 'min'}({target}, {x})"
         return f"{target} += {x}"
+
+
+class _FlatLoops(_Loops):
+    """One loop over all elements, where every array is contiguous and of the nest's shape, or a single number."""
+
+    flat = True
+
+    def __init__(self, source: KernelSource, nest: Nest, lanes: int):
+        super().__init__(source, nest, lanes)
+        self.shape = (prod(nest.shape),)
+        self.headers, self.innermost = [f"for i0 in range({prod(nest.shape)}):"], 0
+
+    def place(self, value: Value) -> str:
+        if prod(value.shape) == 1:
+            return super().place(value)
+        name = self.source.array(value)
+        line = f"{name}_ = flat({name})"
+        if line not in self.head:
+            self.head.append(line)
+        return f"{name}_[i0]"
+
+
+class _LaneLoops(_Loops):
+    """Values in lanes: vectors of images, then the axes that some array in C order depends on, then one run over all the rest."""
+
+    def __init__(self, source: KernelSource, nest: Nest, lanes: int):
+        super().__init__(source, nest, lanes)
+        shapes = [s for node in nest.nodes for s in self._smaller(node)]
+        rank = len(self.shape)
+        used = [d for d in range(1, rank) for s in shapes if d - rank + len(s) >= 0 and s[d - rank + len(s)] != 1]
+        outer, vectors = max(used, default=0), -(-self.shape[0] // lanes)
+        run = prod(self.shape[outer + 1 :]) * lanes
+        around = [("n", vectors), *((f"i{d}", self.shape[d]) for d in range(1, outer + 1))]
+        self.headers = [f"for {name} in range({n}):" for name, n in (*around, ("r", run))]
+        at = "n"
+        for d in range(1, outer + 1):
+            at = f"({at} * {self.shape[d]} + i{d})"
+        self.sums_start.append(f"at = {at} * {run}")
+        self.innermost = 0
+
+    def _smaller(self, node: Node) -> list[tuple[int, ...]]:
+        """The shapes of what a call reads and writes in C order, with all their axes."""
+        operands = [v.shape for v in node.reads() if not v.lanes]
+        return [*operands, self._kept(node)[1]] if is_reduction(node) else operands
+
+    def axis(self, d: int) -> str:
+        return f"i{d}" if d else f"min(n * {self.lanes} + (r & {self.lanes - 1}), {self.shape[0] - 1})"
+
+    def place(self, value: Value) -> str:
+        return f"{self.source.array(value)}[at + r]" if value.lanes else super().place(value)
+
+    def real(self, x: str, otherwise: str, dtype: np.dtype) -> str:
+        if self.shape[0] % self.lanes == 0:
+            return x
+        blank = "False" if dtype == np.bool_ else f"{SHORT[dtype.name]}({otherwise})"
+        return f"{x} if n * {self.lanes} + (r & {self.lanes - 1}) < {self.shape[0]} else {blank}"
+
+
+def _start_of(node: Node) -> str:
+    """The result of a reduction over nothing."""
+    return "-np.inf" if isinstance(node.op, reduce.Max) else "np.inf" if isinstance(node.op, reduce.Min) else "0"

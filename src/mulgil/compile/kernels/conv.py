@@ -7,7 +7,7 @@ from math import prod
 
 from mulgil.compile.graph import Node, Value
 from mulgil.compile.kernels.conv_text import Filter, Finish, forward_text, input_gradient_text, tile, weight_gradient_text
-from mulgil.compile.kernels.op import KernelOp, Launch, image_sizes, vector_count
+from mulgil.compile.kernels.op import KernelOp, Launch, image_sizes
 from mulgil.compile.kernels.vector import machine
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.window import Pair
@@ -40,7 +40,7 @@ class ConvForward(KernelOp):
         arguments = {"x": x, "w": weight, "b": bias[0] if bias else None, "y": y, "winner": winner}
         operations = 2 * prod(weight.shape[1:]) * prod(y.shape) * prod(self.pool or (1, 1))
         given = {name: v for name, v in arguments.items() if v is not None}
-        return Launch(body, given, sizes, vector_count(x) * sizes["blocks"] * sizes["P"], operations)
+        return Launch(body, given, sizes, x.vectors * sizes["blocks"] * sizes["P"], operations)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ConvInputGradient(KernelOp):
         body = input_gradient_text(filter_of(self.conv, weight), block, wide, bool(y))
         operations = 2 * prod(weight.shape[1:]) * prod(g.shape)
         arguments = {"g": g, "w": weight, "gx": gx} | ({"y": y[0]} if y else {})
-        return Launch(body, arguments, sizes, vector_count(gx) * sizes["blocks"] * sizes["H"], operations)
+        return Launch(body, arguments, sizes, gx.vectors * sizes["blocks"] * sizes["H"], operations)
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,16 @@ class ConvWeightGradient(KernelOp):
         if g.nbytes // g.shape[1] * most > 2 * LARGE:  # the block's gradients are read once for each input channel
             most = min(most, 5)
         block = max(b for b in range(1, min(most, 16) + 1) if sizes["outs"] % b == 0)
-        sizes["start_rows"] = prod(gw.shape[2:]) * block * x.lanes
         body = weight_gradient_text(filter_of(self.conv, gw), block, self.pool, gb is not None)
         arguments = {"x": x, "g": g, "winner": winner[0] if winner else None, "gw": gw, "gb": gb}
         given = {name: v for name, v in arguments.items() if v is not None}
         windows = prod(self.pool or (1, 1))
         row = windows * block * sizes["Q"] * x.lanes
         sizes["strip"] = max(1, STRIP // (row * x.dtype.itemsize))
-        scratch = sizes["start_rows"] + (sizes["strip"] * row if self.pool else 0)
-        return Launch(body, given, sizes, gw.shape[0] // block * sizes["ins"], 2 * prod(gw.shape[1:]) * prod(g.shape) * windows, scratch)
+        sizes["strip_rows"] = min(sizes["strip"], sizes["P"]) * row if self.pool else 0
+        operations = 2 * prod(gw.shape[1:]) * prod(g.shape) * windows
+        items, sums = gw.shape[0] // block * sizes["ins"], prod(gw.shape[2:]) * block * x.lanes
+        return Launch(body, given, sizes, items, operations, sizes["strip_rows"], sums)
 
 
 def conv_sizes(conv: Conv2d, x: Value, weight: Value, y: Value) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Calls that have a kernel of their own: the base of compile-internal ops that patterns put into a graph.
 
-Their images lie batch-last, [C, H, W, N], and N is padded to whole vectors (`Value.lanes`). The lanes of the padding are
-zero, always: such memory is shared among values of the same pitch alone, and every kernel writes zeros there.
+Their images lie in lanes, [N / lanes, C, H, W, lanes] (`Value.lanes`): a vector's worth of images after the other. The last
+vector is padded with zeros, which everything that writes such memory writes too, for sums over the batch read them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from mulgil.compile.graph import Node, Value
 from mulgil.ops.function import Function
+
+ITEMS = "for item in range(share[0], share[1]):"
 
 
 class Text:
@@ -19,7 +23,7 @@ class Text:
     def __init__(self, *headers: str) -> None:
         self.lines: list[str] = []
         self.depth = 1
-        self.open("for item in range(share[0], share[1]):", *headers)
+        self.open(*headers)
 
     def __call__(self, *lines: str) -> None:
         self.lines += ["    " * self.depth + line for line in lines]
@@ -40,7 +44,8 @@ class Launch:
 
     share: [start, stop), which of `items` to do; they cost the same and no result depends on how they are shared.
     arguments: name -> value. sizes: name -> number, constants of the source. scratch: elements of memory that each share needs
-    for itself. operations: how many the call does, to judge whether threads are worth while.
+    for itself, and scratch_each: for each of its items besides. operations: how many the call does, to judge whether threads are
+    worth while.
     """
 
     body: Text
@@ -49,15 +54,22 @@ class Launch:
     items: int
     operations: int
     scratch: int = 0
+    scratch_each: int = 0
 
     @property
     def image(self) -> Value:
-        """The value that decides the dtype and the lanes of the vectors."""
-        return next(v for v in self.arguments.values() if v.lanes and v.dtype.kind == "f")
+        """The value that decides the lanes."""
+        return max((v for v in self.arguments.values() if v.lanes), key=lambda v: v.dtype.kind == "f")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the vectors' elements."""
+        return self.image.dtype if self.image.dtype.kind == "f" else np.dtype(np.float32)
 
     @property
     def source(self) -> str:
         sizes = {**self.sizes, "LANES": self.image.lanes}
+        sizes |= {f"{name}_size": prod(v.shape[1:]) for name, v in self.arguments.items() if v.lanes}
         head = [f"def kernel({', '.join(['share', *self.arguments, 'scratch'])}):"]
         head += [f"    {', '.join(sizes)} = {', '.join(map(str, sizes.values()))}"]
         return "\n".join([*head, *self.body.lines]) + "\n"
@@ -70,37 +82,47 @@ class KernelOp(Function):
         raise NotImplementedError(f"{type(self).__name__}.launch")
 
 
-def vector_count(value: Value) -> int:
-    """How many vectors hold one pixel of all images."""
-    return -(-value.shape[0] // value.lanes)
-
-
 def image_sizes(x: Value) -> dict[str, int]:
     """What kernels call the sizes of x[N, C, H, W]."""
-    return {"H": x.shape[2], "W": x.shape[3], "pitch": x.pitch, "batch": vector_count(x) * x.lanes}
+    return {"H": x.shape[2], "W": x.shape[3], "vectors": x.vectors}
 
 
 @dataclass(frozen=True)
-class ToBatchLast(KernelOp):
-    """x[N, ...] in C order -> the same, batch-last."""
+class ToLanes(KernelOp):
+    """x[N, ...] in C order -> the same in lanes."""
 
     def launch(self, node: Node) -> Launch:
         x, y = node.inputs[0], node.outputs[0]
         assert y is not None
-        sizes = {"size": prod(x.shape[1:]), "pitch": y.pitch, "count": x.shape[0]}
-        t = Text("for k in range(size):", "for n in range(item * LANES, min(item * LANES + LANES, count)):")
-        t("y[k * pitch + n] = x[n * size + k]")
-        return Launch(t, {"x": x, "y": y}, sizes, vector_count(y), 20 * prod(x.shape))
+        t = Text(ITEMS, "for k in range(y_size):")
+        t("at, n = (item * y_size + k) * LANES, item * LANES", "live = min(count - n, LANES)")
+        t.open("for lane in range(live):")
+        t("y[at + lane] = x[(n + lane) * y_size + k]")
+        t.close()
+        t.open("for lane in range(live, LANES):")
+        t("y[at + lane] = 0")
+        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, y.vectors, 20 * prod(x.shape))
+
+
+@dataclass(frozen=True)
+class FromLanes(KernelOp):
+    """x[N, ...] in lanes -> the same in C order."""
+
+    def launch(self, node: Node) -> Launch:
+        x, y = node.inputs[0], node.outputs[0]
+        assert y is not None
+        t = Text(ITEMS, "for n in range(item * LANES, min(item * LANES + LANES, count)):", "for k in range(x_size):")
+        t("y[n * x_size + k] = x[(item * x_size + k) * LANES + n - item * LANES]")
+        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, x.vectors, 20 * prod(x.shape))
 
 
 @dataclass(frozen=True)
 class ReLUGradient(KernelOp):
-    """g where y > 0, else 0; all batch-last."""
+    """g where y > 0, else 0; all in lanes."""
 
     def launch(self, node: Node) -> Launch:
         (g, y), gx = node.inputs, node.outputs[0]
         assert gx is not None
-        sizes = {"pixels": prod(y.shape[1:]), "pitch": y.pitch}
-        t = Text("for k in range(item * LANES, pixels * pitch, pitch):")
+        t = Text(ITEMS, "for k in range(item * y_size * LANES, (item + 1) * y_size * LANES, LANES):")
         t("store(gx, k, greater(load(y, k), zero(), load(g, k), zero()))")
-        return Launch(t, {"g": g, "y": y, "gx": gx}, sizes, vector_count(y), 10 * prod(y.shape))
+        return Launch(t, {"g": g, "y": y, "gx": gx}, {}, y.vectors, 10 * prod(y.shape))

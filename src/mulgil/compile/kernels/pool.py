@@ -1,4 +1,4 @@
-"""Max-pooling over batch-last images, forward and backward, for any window, stride, padding and dilation."""
+"""Max-pooling over in lanes images, forward and backward, for any window, stride, padding and dilation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mulgil.compile.graph import Node
-from mulgil.compile.kernels.op import KernelOp, Launch, Text, image_sizes, vector_count
+from mulgil.compile.kernels.op import ITEMS, KernelOp, Launch, Text, image_sizes
 from mulgil.ops.pool import MaxPool2d
 
 LARGEST = 64  # positions of a window that a kernel spells out; more run as NumPy
@@ -34,7 +34,7 @@ class MaxPoolForward(KernelOp):
         sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
         arguments = {"x": x, "y": y} | ({"winner": winner} if winner is not None else {})
         body = forward_text(self.pool, winner is not None)
-        return Launch(body, arguments, sizes, vector_count(x) * prod(y.shape[1:3]), 8 * prod(self.pool.kernel) * prod(y.shape))
+        return Launch(body, arguments, sizes, x.vectors * prod(y.shape[1:3]), 8 * prod(self.pool.kernel) * prod(y.shape))
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ class MaxPoolBackward(KernelOp):
         assert gx is not None
         sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
         arguments = {"gy": gy, "winner": winner, "gx": gx}
-        return Launch(backward_text(self.pool), arguments, sizes, vector_count(gx) * prod(gx.shape[1:3]), 20 * prod(gx.shape))
+        return Launch(backward_text(self.pool), arguments, sizes, gx.vectors * prod(gx.shape[1:3]), 20 * prod(gx.shape))
 
 
 def forward_text(pool: MaxPool2d, winner: bool) -> Text:
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
-    t = Text()
-    t("n, c, p = item // (channels * P) * LANES, item // P % channels, item % P")
+    t = Text(ITEMS)
+    t("n, c, p = item // (channels * P), item // P % channels, item % P")
     t.open("for q in range(Q):")
     t("m, a = constant(-np.inf), zero()")
     for k, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
         t(f"row, column = p * {sh} + {i * dh - ph}, q * {sw} + {j * dw - pw}")
         t.open("if 0 <= row < H and 0 <= column < W:" if any(pool.padding) else "if True:")
-        t("v = load(x, ((c * H + row) * W + column) * pitch + n)")
+        t("v = load(x, (n * x_size + (c * H + row) * W + column) * LANES)")
         t(f"a = beats(v, m, constant({k}), a)" if winner else "", "m = beats(v, m, v, m)")
         t.close()
-    t("place = ((c * P + p) * Q + q) * pitch + n", "store(y, place, m)")
+    t("place = (n * y_size + (c * P + p) * Q + q) * LANES", "store(y, place, m)")
     if winner:
         t("store_bytes(winner, place, a)")
     return t
@@ -71,14 +71,14 @@ def forward_text(pool: MaxPool2d, winner: bool) -> Text:
 
 def backward_text(pool: MaxPool2d) -> Text:
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
-    t = Text()
-    t("n, c, y = item // (channels * H) * LANES, item // H % channels, item % H")
+    t = Text(ITEMS)
+    t("n, c, y = item // (channels * H), item // H % channels, item % H")
     t.open("for x in range(W):")
     t("s = zero()")
     if disjoint(pool):  # at most one window
         t(f"p, q, k = y // {kh}, x // {kw}, y % {kh} * {kw} + x % {kw}")
         t.open("if p < P and q < Q:")
-        t("place = ((c * P + p) * Q + q) * pitch + n")
+        t("place = (n * gy_size + (c * P + p) * Q + q) * LANES")
         t("s = equal(load_bytes(winner, place), constant(k), load(gy, place), zero())")
         t.close()
     else:
@@ -87,8 +87,8 @@ def backward_text(pool: MaxPool2d) -> Text:
         t.open(f"if down % {sh} == 0 and 0 <= p < P:", f"for j in range({kw}):")
         t(f"right = x + {pw} - j * {dw}", f"q = right // {sw}")
         t.open(f"if right % {sw} == 0 and 0 <= q < Q:")
-        t("place = ((c * P + p) * Q + q) * pitch + n")
+        t("place = (n * gy_size + (c * P + p) * Q + q) * LANES")
         t(f"s = add(s, equal(load_bytes(winner, place), constant(i * {kw} + j), load(gy, place), zero()))")
         t.close(4)
-    t("store(gx, ((c * H + y) * W + x) * pitch + n, s)")
+    t("store(gx, (n * gx_size + (c * H + y) * W + x) * LANES, s)")
     return t

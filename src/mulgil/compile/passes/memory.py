@@ -15,7 +15,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 
 def assign(graph: Graph, steps: list[Step]) -> tuple[list[tuple[Value, np.ndarray]], dict[str, int]]:
-    """Arrays for the values that kernels and matrix products write, and how much memory that takes.
+    """Arrays for the values that kernels and matrix products write (flat ones for values in lanes), and how much memory that takes.
 
     A value lives from the step that writes it to the last that reads it, or any view of it. Results live to the end.
     """
@@ -26,39 +26,23 @@ def assign(graph: Graph, steps: list[Step]) -> tuple[list[tuple[Value, np.ndarra
             for v in (*node.reads(), *node.writes()):
                 last[id(v.root)] = i
     last.update((id(v.root), len(steps)) for v in graph.results)
-    free: dict[tuple, list[np.ndarray]] = {}  # blocks of bytes, by kind
-    busy: list[tuple[int, tuple, np.ndarray]] = []
+    free: list[np.ndarray] = []  # blocks of bytes
+    busy: list[tuple[int, np.ndarray]] = []
     placed: list[tuple[Value, np.ndarray]] = []
     total = 0
     for i in range(len(steps)):
-        for until, kind, unused in busy:
-            if until < i:
-                free.setdefault(kind, []).append(unused)
+        free += [block for until, block in busy if until < i]
         busy = [b for b in busy if b[0] >= i]
         for value in written.get(i, ()):
-            kind = (value.dtype.itemsize, value.shape[0], value.pitch) if value.lanes else ()  # padding stays padding, and zero
-            block = _fitting(free.get(kind, []), value.nbytes)
+            block = _fitting(free, value.nbytes)
             if block is None:
                 block = _block(max(value.nbytes, 1))
                 total += block.nbytes
-            busy.append((last.get(id(value), i), kind, block))
-            placed.append((value, shaped(block[: value.nbytes].view(value.dtype), value)))
+            busy.append((last.get(id(value), i), block))
+            flat = block[: value.nbytes].view(value.dtype)
+            placed.append((value, flat if value.lanes else flat.reshape(value.shape)))
     plain = sum(v.nbytes for v, _ in placed)
     return placed, {"buffers": len(placed), "bytes": total, "bytes_without_reuse": plain}
-
-
-def shaped(flat: np.ndarray, value: Value) -> np.ndarray:
-    """The array of a value whose memory this is."""
-    if not value.lanes:
-        return flat.reshape(value.shape)
-    images = flat.reshape(*value.shape[1:], value.pitch)[..., : value.shape[0]]
-    return np.moveaxis(images, -1, 0)
-
-
-def whole(array: np.ndarray, value: Value) -> np.ndarray:
-    """The flat memory of a batch-last value, its padding included."""
-    images = np.moveaxis(array, 0, -1)
-    return np.lib.stride_tricks.as_strided(images, (*value.shape[1:], value.pitch), images.strides).reshape(-1)
 
 
 def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:

@@ -1,6 +1,7 @@
 """Patterns: convolutions and max-pools, alone or as convolution + bias + ReLU + max-pool, become calls of kernels.
 
-The values that such a call makes lie batch-last; what it reads is brought into that order first, unless it lies so already.
+The values that such a call makes lie in lanes (see `Value`), and loops over them make more of these; what else a call reads is
+brought into the order that it needs.
 Backward follows: the gradient of pooling and ReLU together is one call, and where only the weight's gradient is wanted (a
 first layer) it is part of that one. What the kernels do not cover stays as it was.
 """
@@ -14,9 +15,9 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import conv, pool
-from mulgil.compile.kernels.op import ReLUGradient, ToBatchLast
+from mulgil.compile.kernels.op import FromLanes, ReLUGradient, ToLanes
 from mulgil.compile.kernels.vector import lanes_for
-from mulgil.compile.passes.fuse import can_lower, is_reduction
+from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.mathematics import ReLU
 from mulgil.ops.pool import MaxPool2d
@@ -26,7 +27,10 @@ def convolutions(graph: Graph) -> Graph:
     """The graph with the calls that have kernels in place of those that they stand for."""
     if not any(isinstance(node.op, (Conv2d, MaxPool2d)) for node in graph.nodes):
         return graph
-    return Graph(graph.inputs, graph.results, Patterns(graph).rewritten()).check()
+    patterns = Patterns(graph)
+    patterns.rewrite()
+    results = [patterns.in_order(v) for v in graph.results]
+    return Graph(graph.inputs, results, patterns.nodes).check()
 
 
 class Patterns:
@@ -42,29 +46,39 @@ class Patterns:
         for v in graph.results:
             self.readers.setdefault(id(v), []).append(None)
         self.bases = {id(v.base) for v in graph.values() if v.base is not None}
-        self._turned: dict[int, Value] = {}  # id of a value -> the same, batch-last
+        self._turned: dict[tuple[int, int], Value] = {}  # id of a value, lanes -> the same value so
         self._done: set[int] = set()  # ids of nodes that an earlier one has taken along
         self._folded: set[int] = set()  # ids of ReLU's outputs that exist only inside a ConvForward
         self._pooled: dict[int, Node] = {}  # id of a gradient -> the MaxPoolBackward call that makes it
         self._count = 0
 
-    def rewritten(self) -> list[Node]:
+    def rewrite(self) -> None:
         for node in self.graph.nodes:
             if id(node) in self._done:
                 continue
             rewrite = getattr(self, f"_{type(node.op).__name__}_{node.phase}", None)
             if rewrite is None or not rewrite(node):
                 self._follow(node)
-                self.nodes.append(node)
-        return self.nodes
 
     def _follow(self, node: Node) -> None:
-        """What loops make of a batch-last value lies batch-last too."""
-        if not can_lower(node) or is_reduction(node) or node.op.inplace:
-            return
-        for v in node.writes():
-            if v.kind == "temp" and v.base is None:
-                v.lanes = next((r.lanes for r in node.reads() if r.lanes and r.shape == v.shape), 0)
+        """A call that stays as it is: loops over values in lanes make more of them; anything else wants C order."""
+        shape = iteration_shape(node) if can_lower(node) else None
+        lanes = {v.lanes if v.shape == shape else -1 for v in node.reads() if v.lanes}
+        made = [] if is_reduction(node) else [v for v in node.writes() if v.kind == "temp" and v.base is None]
+        stays = len(lanes) == 1 and -1 not in lanes and not node.op.inplace and all(v.shape == shape for v in made)
+
+        def turned(operand: Any) -> Any:
+            if not isinstance(operand, Value):
+                return operand
+            if not stays:
+                return self.in_order(operand)
+            return self.in_lanes(operand, *lanes) if operand.shape == shape and operand.dtype.kind == "f" else operand
+
+        saved = tuple(map(turned, node.saved)) if node.phase == "backward" else node.saved
+        node = replace(node, inputs=tuple(map(turned, node.inputs)), saved=saved)
+        for v in made if stays else ():
+            v.lanes = min(lanes)
+        self.nodes.append(node)
 
     # ---- forward
 
@@ -82,7 +96,7 @@ class Patterns:
             self._folded.add(id(last))
             last = pooling.outputs[0]
         op = conv.ConvForward(node.op, relu is not None, window)  # type: ignore[arg-type]
-        x_last = self._batch_last(x)
+        x_last = self.in_lanes(x)
         winner = self._wanted_winner(pooling) if window else None
         self._emit(node, op, (x_last, *node.inputs[1:]), (last, winner), x_last.lanes)
         self._done.update(id(n) for n in (relu, pooling if window else None) if n is not None)
@@ -92,7 +106,7 @@ class Patterns:
         x = node.inputs[0]
         if not pool.supported(node.op) or x.dtype.name not in ("float32", "float64") or not np.prod(node.outputs[0].shape):  # type: ignore
             return False
-        x = self._batch_last(x)
+        x = self.in_lanes(x)
         self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)  # type: ignore[arg-type]
         return True
 
@@ -107,7 +121,7 @@ class Patterns:
         if relu is not None and id(relu.saved[0]) in self._folded:  # the winner is 255 where ReLU passes nothing
             gx = relu.outputs[0]
             self._done.add(id(relu))
-        gy = self._batch_last(gy)
+        gy = self.in_lanes(gy)
         self._emit(node, pool.MaxPoolBackward(node.op), (gy, winner), (gx,), gy.lanes)  # type: ignore[arg-type]
         self._pooled[id(gx)] = self.nodes[-1]
         return True
@@ -121,7 +135,7 @@ class Patterns:
             self.nodes.remove(maker)
             self._emit(node, maker.op, (*maker.inputs, y), node.outputs, y.lanes)
         else:
-            self._emit(node, ReLUGradient(), (self._batch_last(g), y), node.outputs, y.lanes)
+            self._emit(node, ReLUGradient(), (self.in_lanes(g), y), node.outputs, y.lanes)
         return True
 
     def _Conv2d_backward(self, node: Node) -> bool:
@@ -132,7 +146,7 @@ class Patterns:
         gx, gweight, *gbias = node.outputs
         gb = gbias[0] if gbias and id(gbias[0]) in self.readers else None
         if gx is not None and id(gx) in self.readers:
-            g = self._batch_last(g)
+            g = self.in_lanes(g)
             self._emit(node, conv.ConvInputGradient(settings), (g, weight), (gx,), g.lanes)
         if gweight is None and gb is not None:
             gweight = self._new(weight.shape, weight.dtype, 0)
@@ -143,13 +157,13 @@ class Patterns:
     def _weight_gradient(self, node: Node, x: Value, g: Value, outputs: tuple[Value | None, ...]) -> None:
         settings: Any = node.op
         pooled: Any = self._pooled.get(id(g))
-        x = self._batch_last(x)
+        x = self.in_lanes(x)
         wanted = node.outputs[0] is not None and id(node.outputs[0]) in self.readers
         if pooled and not wanted and pool.disjoint(pooled.op.pool) and all(n is node for n in self.readers.get(id(g), [])):
             op, inputs = conv.ConvWeightGradient(settings, pooled.op.pool.kernel), (x, *pooled.inputs)
             self.nodes.remove(pooled)
         else:
-            op, inputs = conv.ConvWeightGradient(settings), (x, self._batch_last(g))
+            op, inputs = conv.ConvWeightGradient(settings), (x, self.in_lanes(g))
         self.nodes.append(Node(op, "forward", inputs, outputs, (), (), None, node.where))
 
     # ---- helpers
@@ -183,15 +197,21 @@ class Patterns:
         winner = pooling.saved[0]
         return winner if id(winner) in self.readers else None
 
-    def _batch_last(self, value: Value) -> Value:
-        """The value with its images innermost: itself, or a copy that is made here."""
-        if value.lanes:
-            return value
-        if id(value) not in self._turned:
-            turned = self._new(value.shape, value.dtype, lanes_for(value.dtype, value.shape[0]))
-            self.nodes.append(Node(ToBatchLast(), "forward", (value,), (turned,), (), (), None))
-            self._turned[id(value)] = turned
-        return self._turned[id(value)]
+    def in_lanes(self, value: Value, lanes: int = 0) -> Value:
+        """The value in lanes: itself, or a copy that is made here."""
+        lanes = lanes or value.lanes or lanes_for(value.dtype, value.shape[0])
+        return value if value.lanes == lanes else self._turn(self.in_order(value), ToLanes(), lanes)
+
+    def in_order(self, value: Value) -> Value:
+        """The value in C order: itself, or a copy that is made here."""
+        return self._turn(value, FromLanes(), 0) if value.lanes else value
+
+    def _turn(self, value: Value, op: Any, lanes: int) -> Value:
+        key = id(value), lanes
+        if key not in self._turned:
+            self._turned[key] = self._new(value.shape, value.dtype, lanes)
+            self.nodes.append(Node(op, "forward", (value,), (self._turned[key],), (), (), None))
+        return self._turned[key]
 
     def _new(self, shape: tuple[int, ...], dtype: Any, lanes: int) -> Value:
         self._count += 1
