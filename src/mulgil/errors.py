@@ -49,6 +49,17 @@ class GradientError(MulgilError, RuntimeError):
     """A backward pass that cannot be done: not a scalar, done twice, a saved array that changed."""
 
 
+class NonFiniteError(MulgilError, ArithmeticError):
+    """A loss or gradient that is infinite or not a number. Nothing was updated with it.
+
+    Of a `Trainer`: step, indices (the batch's samples in the data set, where known), and state, the run as it was before that step.
+    """
+
+    step: int | None = None
+    indices: list[int] | None = None
+    state: dict[str, Any] | None = None
+
+
 class TraceError(MulgilError, RuntimeError):
     """A function that cannot be compiled."""
 
@@ -63,6 +74,10 @@ class ModelFileError(MulgilError, RuntimeError):
 
 class OptionError(MulgilError, ValueError):
     """An argument outside its range."""
+
+
+class InputRangeWarning(UserWarning):
+    """A model is used on inputs in another range than those it was trained on: pixels from 0 to 255 instead of 0 to 1."""
 
 
 def describe(**arrays: Any) -> str:

@@ -7,7 +7,7 @@ Graph; `check` holds after each.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,11 @@ Operand = Any  # a Value, or a Python number
 
 @dataclass(eq=False)
 class Node:
-    """One call. where: the line of the user's program that caused it. saved: what forward saved, or backward reads."""
+    """One call.
+
+    saved: what forward saved, or backward reads. where: the line of the user's program that caused it. again: whether it repeats
+    an earlier call for the one that reads it next.
+    """
 
     op: Function
     phase: str
@@ -69,6 +73,7 @@ class Node:
     needs: tuple[bool, ...]
     static: Any
     where: str = ""
+    again: bool = False
 
     def reads(self) -> list[Value]:
         """The values that the call needs to exist."""
@@ -82,6 +87,17 @@ class Node:
             known = {id(v) for v in (*self.inputs, *made)}
             made += [v for v in self.saved if isinstance(v, Value) and id(v) not in known]
         return made
+
+    def given(self, others: dict[int, Value]) -> Node:
+        """The same call on other operands. others: id of a value -> what to read in its place."""
+
+        def now(operand: Operand) -> Operand:
+            return others.get(id(operand), operand)
+
+        for v in self.outputs:
+            if v is not None:
+                v.base = now(v.base)
+        return replace(self, inputs=tuple(map(now, self.inputs)), saved=tuple(map(now, self.saved)))
 
     @property
     def title(self) -> str:

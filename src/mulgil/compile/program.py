@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.op import KernelOp
-from mulgil.compile.kernels.threads import shares, single_blas, together
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
 from mulgil.compile.profile import Profile, peaks, profile
 from mulgil.compile.source import KernelSource
 from mulgil.ops.function import Context
+from mulgil.ops.guard import Guard, check
 from mulgil.ops.linalg import MatMul
+
+SHARE = Argument("<i8", (2,))  # [start, stop) of a kernel's items
 
 
 def execute(node: Node, *arrays: Any) -> tuple:
@@ -45,7 +48,7 @@ class Program:
 
     def __init__(self, graph: Graph, steps: list[Step]):
         self.graph, self.steps = graph, steps
-        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "execute": execute, "ravel": np.ravel}
+        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "execute": execute, "check": check, "ravel": np.ravel}
         self._fixed: dict[int, np.ndarray] = {}  # id of a value -> its array, where that never changes
         self._names: dict[int, str] = {id(v): v.name for v in graph.inputs}
         for v in graph.values():
@@ -58,7 +61,7 @@ class Program:
         self.kernels: dict[str, str] = {}
         self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
-        self._single_blas = False  # where kernels have threads of their own
+        self._single_blas = any(isinstance(step, Node) and isinstance(step.op, KernelOp) for step in steps)  # kernels have own threads
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
@@ -73,7 +76,7 @@ class Program:
         """Run once; returns copies of the results."""
         if not self._single_blas:
             return self.run(*arrays)
-        with single_blas:
+        with threads.single_blas:
             return self.run(*arrays)
 
     def profile(self, *arrays: Any, repeats: int = 20) -> Profile:
@@ -86,7 +89,7 @@ class Program:
         before = [a.copy() for a in state]
         peaks()  # with all threads
         try:
-            with single_blas if self._single_blas else nullcontext():
+            with threads.single_blas if self._single_blas else nullcontext():
                 return profile(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
         finally:
             for a, b in zip(state, before, strict=True):
@@ -119,6 +122,8 @@ class Program:
             return self._view(step)
         if isinstance(step.op, KernelOp):
             return self._launch(step)
+        if isinstance(step.op, Guard):  # gives back what it was given
+            return [f"check({', '.join(map(self._name, step.inputs))})"]
         out = step.outputs[0]
         if isinstance(step.op, MatMul) and step.phase == "forward" and out is not None and id(out) in self._fixed:
             a, b = map(self._name, step.inputs)
@@ -163,12 +168,25 @@ class Program:
             layout = array if array is not None else self._layouts.get(id(v))
             strides = None if layout is None or layout.flags.c_contiguous else layout.strides
             arguments.append(Argument(v.dtype.str, v.shape if array is None else array.shape, strides, passed=array is None))
+        names = list(map(self._name, source.arguments))
+        cuts = self._cuts(source.items, arrays)
+        if cuts:
+            text = source.text("kernel", share=True)
+            self.kernels[name] = text.replace("def kernel(", f"def {name}(", 1)
+            self._shared[name] = Spec(text, (SHARE, *arguments)), [[cut, *arrays] for cut in cuts]
+            return [f"{name}()  # {', '.join(names)}"]
         known = all(array is not None or v.kind == "input" for v, array in zip(source.arguments, arrays, strict=True))
         spec = Spec(text.replace(f"def {name}(", "def kernel(", 1), tuple(arguments))
         self._specs[name] = spec, arrays, known
-        names = list(map(self._name, source.arguments))
         passed = ", ".join(n for n, array in zip(names, arrays, strict=True) if array is None)
         return [f"{name}({passed})  # {', '.join(names)}"]
+
+    def _cuts(self, items: int, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+        """How threads share a kernel, if the plan's threads are its own; none for a small one, whatever the number of threads."""
+        operations = 15 * sum(a.nbytes for a in arrays if a is not None)  # loops are paid in bytes: a core moves some 10 GB/s
+        if not self._single_blas or not items or operations < threads.WORTH or any(a is None for a in arrays):
+            return []
+        return [np.array(cut) for cut in threads.shares(items, operations)]
 
     def _launch(self, node: Node) -> list[str]:
         """A call with a kernel of its own, in as many shares as there are threads for it."""
@@ -179,11 +197,10 @@ class Program:
         arrays = list(map(self._flat, values))
         elements = [prod(v.shape) if a is None else a.size for v, a in zip(values, arrays, strict=True)]
         given = [Argument(v.dtype.str, (n,), passed=a is None) for v, n, a in zip(values, elements, arrays, strict=True)]
-        cuts = [np.array(share) for share in shares(launch.items, launch.operations)]
+        cuts = [np.array(share) for share in threads.shares(launch.items, launch.operations)]
         scratch = launch.scratch + launch.scratch_each * max(int(stop - start) for start, stop in cuts)
-        ends = Argument("<i8", (2,)), Argument(launch.dtype.str, (scratch,))
-        spec = Spec(launch.source, (ends[0], *given, ends[1]), (launch.dtype.name, launch.image.lanes))
-        self._single_blas = self._single_blas or len(cuts) > 1
+        arguments = (SHARE, *given, Argument(launch.dtype.str, (scratch,)))
+        spec = Spec(launch.source, arguments, (launch.dtype.name, launch.image.lanes))
         self._shared[name] = spec, [[cut, *arrays, aligned(scratch, launch.dtype)] for cut in cuts]
         passed = ", ".join(f"ravel({self._name(v)})" for v, a in zip(values, arrays, strict=True) if a is None)
         return [f"{name}({passed})  # {', '.join(v.name for v in values)}"]
@@ -197,7 +214,7 @@ class Program:
         """Compile or load all kernels at once, and tie each to its arrays."""
         prepare([*(spec for spec, _, _ in self._specs.values()), *(spec for spec, _ in self._shared.values())])
         for name, (spec, arrays_of_shares) in self._shared.items():
-            self._scope[name] = together([bind(spec, arrays) for arrays in arrays_of_shares])
+            self._scope[name] = threads.together([bind(spec, arrays) for arrays in arrays_of_shares])
         for name, (spec, arrays, known) in self._specs.items():
             self._scope[name] = bind(spec, arrays) if known else ByLayout(spec, arrays)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -21,21 +22,23 @@ class KernelSource:
     """Writes one kernel.
 
     placed: ids of the values that `passes.memory` gave a buffer; the others stay in registers. contiguous: whether the memory of
-    a value is. After `text()`, `arguments` are the values whose arrays the function takes, in order.
+    a value is. After `text()`, `arguments` are the values whose arrays the function takes, in order, and `items` are the rounds
+    of the loop that threads can share, if the kernel has one nest and such a loop.
     """
 
     def __init__(self, kernel: Kernel, placed: set[int], contiguous: Any):
         self.kernel, self.placed, self.contiguous = kernel, placed, contiguous
         self.arguments: list[Value] = []
+        self.items = 0
         self._names: dict[int, str] = {}
 
-    def text(self, name: str) -> str:
-        """The function's source."""
+    def text(self, name: str, share: bool = False) -> str:
+        """The function's source. share: it takes one more argument, the first: [start, stop) of the items that it is to do."""
         body: list[str] = []
         for nest in self.kernel.nests:
-            body += self._nest(nest)
-        lines = [f"def {name}({', '.join(self._names[id(v)] for v in self.arguments)}):", *(PAD + line for line in body)]
-        return "\n".join(lines) + "\n"
+            body += self._nest(nest, share)
+        names = ["share"] * share + [self._names[id(v)] for v in self.arguments]
+        return "\n".join([f"def {name}({', '.join(names)}):", *(PAD + line for line in body)]) + "\n"
 
     def array(self, value: Value) -> str:
         """The name of the argument that holds `value`."""
@@ -45,7 +48,7 @@ class KernelSource:
             self.arguments.append(home)
         return self._names[id(home)]
 
-    def _nest(self, nest: Nest) -> list[str]:
+    def _nest(self, nest: Nest, share: bool) -> list[str]:
         comments = [f"# {node}" for node in nest.nodes]
         memories = [v for node in nest.nodes for v in (*node.reads(), *node.writes())]
         reductions = [node for node in nest.nodes if is_reduction(node)]
@@ -53,15 +56,27 @@ class KernelSource:
         flat = len(nest.shape) > 1 and all((v.shape == nest.shape and self.contiguous(memory(v))) or prod(v.shape) == 1 for v in memories)
         kind = _LaneLoops if lanes else _FlatLoops if flat else _Loops
         loops = kind(self, nest, lanes)
-        before, body, after = loops.write(reductions)
+        split = loops.split(reductions) if len(self.kernel.nests) == 1 else None
+        self.items = 0 if split is None else loops.loops[split].count
+        before, body, after = loops.write(reductions, split if share else None)
         lines = [*comments, *before]
-        for depth, header in enumerate(loops.headers):
-            if depth == len(loops.headers) - 1:
+        for depth, loop in enumerate(loops.loops):
+            if depth == len(loops.loops) - 1:
                 lines += [PAD * depth + line for line in loops.sums_start]
-            lines.append(f"{PAD * depth}{header}")
-        lines += [PAD * len(loops.headers) + line for line in body]
-        lines += [PAD * max(0, len(loops.headers) - 1) + line for line in loops.sums_end]
+            rounds = "share[0], share[1]" if share and depth == split else loop.count
+            lines.append(f"{PAD * depth}for {loop.name} in range({rounds}):")
+        lines += [PAD * len(loops.loops) + line for line in body]
+        lines += [PAD * max(0, len(loops.loops) - 1) + line for line in loops.sums_end]
         return lines + after
+
+
+@dataclass(frozen=True)
+class Loop:
+    """name: of its variable. axis: what it runs along, if that is one axis of the nest and nothing else."""
+
+    name: str
+    count: int
+    axis: int | None = None
 
 
 class _Loops:
@@ -77,20 +92,34 @@ class _Loops:
         self.writer = Writer()
         self.symbols: dict[int, Symbol] = {}
         self._heads: dict[str, str] = {}
-        self.headers = [f"for i{axis} in range({n}):" for axis, n in enumerate(self.shape)]
+        self.loops = [Loop(f"i{axis}", n, axis) for axis, n in enumerate(self.shape)]
         self.innermost = len(self.shape) - 1  # the axis that the innermost loop runs along
 
-    def write(self, reductions: list[Node]) -> tuple[list[str], list[str], list[str]]:
+    def split(self, reductions: list[Node]) -> int | None:
+        """The outermost loop whose rounds have nothing to do with each other."""
+        for k, loop in enumerate(self.loops):
+            if loop.count > 1 and all(self._apart(node, loop.axis) for node in reductions):
+                return k
+        return None
+
+    def _apart(self, node: Node, axis: int | None) -> bool:
+        """Whether the result of a reduction falls into one piece for each place along the axis."""
+        axes, kept = self._kept(node)
+        return axis is not None and axis not in axes and prod(kept[:axis]) == 1
+
+    def write(self, reductions: list[Node], shared: int | None) -> tuple[list[str], list[str], list[str]]:
+        """Lines before the loops, in them, and after. shared: the loop of which this is only a share."""
+        along = None if shared is None else self.loops[shared].axis
         stores: list[str] = []
         after: list[str] = []
         for node in self.nest.nodes:
             if node in reductions:
-                after += self._reduce(node, stores)
+                after += self._reduce(node, stores, along)
             else:
                 self._call(node)
                 made = [v for v in node.writes() if node.op.inplace or id(v) in self.source.placed]
                 stores += [f"{self.place(v)} = {self.real(self.symbols[id(v)].name, '0', v.dtype)}" for v in made]
-        starts = [line for node in reductions for line in self._start(node)]
+        starts = [line for node in reductions for line in self._over_result(node, f"= {self._neutral(node)}", along)]
         return [*self.head, *starts], [*self.writer.lines, *stores], after
 
     def axis(self, d: int) -> str:
@@ -180,16 +209,21 @@ class _Loops:
             indices = [("0" if d in axes else self.axis(d)) for d in range(lead, len(kept))]
         return f"{name}[{', '.join(indices) or '()'}]"
 
-    def _start(self, node: Node) -> list[str]:
+    def _over_result(self, node: Node, change: str, along: int | None) -> list[str]:
+        """Lines that change each element of a reduction's result, or of the share of it that is ours."""
         value = node.outputs[0]
         assert value is not None
-        return [f"{self.source.array(value)}[...] = {self._neutral(node, value.dtype)}"]
+        name, rounds = self.source.array(value), str(prod(value.shape))
+        if along is not None:
+            each = prod(self._kept(node)[1][along + 1 :])
+            rounds = f"share[0] * {each}, share[1] * {each}"
+        return [f"{name}_ = flat({name})", f"for i in range({rounds}):", f"{PAD}{name}_[i] {change}"]
 
     @staticmethod
-    def _neutral(node: Node, dtype: np.dtype) -> str:
-        return f"{SHORT[dtype.name]}({_start_of(node)})"
+    def _neutral(node: Node) -> str:
+        return f"{SHORT[node.outputs[0].dtype.name]}({_start_of(node)})"  # type: ignore[union-attr]
 
-    def _reduce(self, node: Node, stores: list[str]) -> list[str]:
+    def _reduce(self, node: Node, stores: list[str], along: int | None) -> list[str]:
         """The lines for a reduction: along the innermost loop into a local name, else straight into the result."""
         value = node.outputs[0]
         assert value is not None
@@ -198,15 +232,14 @@ class _Loops:
         place = f"{self.source.array(value)}[{', '.join('0' for _ in value.shape) or '()'}]" if self.flat else self._result_place(node)
         if self.flat or self.innermost in axes:
             local = f"sum_{self.source.array(value)}"
-            self.sums_start.append(f"{local} = {self._neutral(node, value.dtype)}")
+            self.sums_start.append(f"{local} = {self._neutral(node)}")
             stores.append(self._update(node, local, x))
             self.sums_end.append(self._update(node, place, local))
         else:
             stores.append(self._update(node, place, x))
         if isinstance(node.op, reduce.Mean):
-            name, size = self.source.array(value), prod(value.shape)
             scale = Writer.literal(1 / node.op.count(node.inputs[0].shape), value.dtype)
-            return [f"{name}_ = flat({name})", f"for i in range({size}):", f"{PAD}{name}_[i] *= {scale}"]
+            return self._over_result(node, f"*= {scale}", along)
         return []
 
     @staticmethod
@@ -224,7 +257,7 @@ class _FlatLoops(_Loops):
     def __init__(self, source: KernelSource, nest: Nest, lanes: int):
         super().__init__(source, nest, lanes)
         self.shape = (prod(nest.shape),)
-        self.headers, self.innermost = [f"for i0 in range({prod(nest.shape)}):"], 0
+        self.loops, self.innermost = [Loop("i0", prod(nest.shape), 0)], 0
 
     def place(self, value: Value) -> str:
         if prod(value.shape) == 1:
@@ -246,8 +279,7 @@ class _LaneLoops(_Loops):
         used = [d for d in range(1, rank) for s in shapes if d - rank + len(s) >= 0 and s[d - rank + len(s)] != 1]
         outer, vectors = max(used, default=0), -(-self.shape[0] // lanes)
         run = prod(self.shape[outer + 1 :]) * lanes
-        around = [("n", vectors), *((f"i{d}", self.shape[d]) for d in range(1, outer + 1))]
-        self.headers = [f"for {name} in range({n}):" for name, n in (*around, ("r", run))]
+        self.loops = [Loop("n", vectors), *(Loop(f"i{d}", self.shape[d], d) for d in range(1, outer + 1)), Loop("r", run)]
         at = "n"
         for d in range(1, outer + 1):
             at = f"({at} * {self.shape[d]} + i{d})"

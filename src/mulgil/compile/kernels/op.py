@@ -114,15 +114,3 @@ class FromLanes(KernelOp):
         t = Text(ITEMS, "for n in range(item * LANES, min(item * LANES + LANES, count)):", "for k in range(x_size):")
         t("y[n * x_size + k] = x[(item * x_size + k) * LANES + n - item * LANES]")
         return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, x.vectors, 20 * prod(x.shape))
-
-
-@dataclass(frozen=True)
-class ReLUGradient(KernelOp):
-    """g where y > 0, else 0; all in lanes."""
-
-    def launch(self, node: Node) -> Launch:
-        (g, y), gx = node.inputs, node.outputs[0]
-        assert gx is not None
-        t = Text(ITEMS, "for k in range(item * y_size * LANES, (item + 1) * y_size * LANES, LANES):")
-        t("store(gx, k, greater(load(y, k), zero(), load(g, k), zero()))")
-        return Launch(t, {"g": g, "y": y, "gx": gx}, {}, y.vectors, 10 * prod(y.shape))

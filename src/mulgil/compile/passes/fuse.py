@@ -8,6 +8,7 @@ of loops: calls over the same shape share it, so what one makes and the other re
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mulgil.compile.lower import SHORT
 from mulgil.ops import reduce, shape
 
 REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
+LARGE = 1 << 18  # elements that are worth a kernel, and threads, of their own
 LOOP_DTYPES = {*SHORT, "bool"}
 
 
@@ -79,47 +81,67 @@ class Fuser:
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.views: dict[int, list[Node]] = {}  # views to be taken after step i; -1: before all
         self.step_of: dict[int, int] = {}  # id of a value -> the step that makes it
+        self.waiting: list[Node] = []  # repeated calls, for the next one
         self.readers: dict[int, int] = {}  # id of a root -> the last step that reads it
         self.nest_of: dict[int, tuple[int, bool]] = {}  # id of a value -> its nest in that step, and whether it is reduced there
 
     def place(self, node: Node) -> None:
-        earliest = max((self.step_of.get(id(v.root), 0) for v in node.reads()), default=0)
-        earliest = max([earliest, *(self.step_of.get(id(v), 0) for v in node.reads())])
+        if is_view(node) and len(node.inputs) == 1:
+            self._view(node)
+        elif node.again:
+            self.waiting.append(node)
+        else:
+            self._place([*self.waiting, node])
+            self.waiting = []
+
+    def _place(self, group: list[Node]) -> None:
+        """Bring calls into one step and one nest: the last, before it the repeated calls that it reads."""
+        node = group[-1]
+        earliest = max((self.step_of.get(key, 0) for n in group for v in n.reads() for key in (id(v), id(v.root))), default=0)
         if node.op.inplace:
             earliest = max([earliest, *(self.readers.get(id(v.root), 0) for v in node.writes())])
         if not can_lower(node):
             self.steps.append(node)
             at = len(self.steps) - 1
         else:
-            at = next((i for i in range(earliest, len(self.steps)) if self._joins(i, node)), len(self.steps))
+            at = next((i for i in range(earliest, len(self.steps)) if self._joins(i, group)), len(self.steps))
             if at == len(self.steps):
                 self.steps.append(Kernel())
-            self._into_nest(at, node)
-        for v in node.writes():
+            self._into_nest(at, group)
+        for v in (v for n in group for v in n.writes()):
             self.step_of[id(v)] = at
             self.step_of[id(v.root)] = max(at, self.step_of.get(id(v.root), 0))
-        for v in node.reads():
+        for v in (v for n in group for v in n.reads()):
             self.readers[id(v.root)] = max(at, self.readers.get(id(v.root), 0))
 
-    def _joins(self, i: int, node: Node) -> bool:
-        """Whether step i is a kernel that the node may enter: no memory may reach a kernel under two names if it is written there."""
+    def _view(self, node: Node) -> None:
+        """A view stands right behind what makes its memory, where it is in nobody's way."""
+        source, view = node.inputs[0], node.outputs[0]
+        at = max((self.step_of[key] for key in (id(source), id(source.root)) if key in self.step_of), default=-1)
+        self.views.setdefault(at, []).append(node)
+        if at >= 0:
+            self.step_of[id(view)] = at
+
+    def _joins(self, i: int, group: list[Node]) -> bool:
+        """Whether step i is a kernel that the calls may enter: no memory may reach a kernel under two names if it is written there."""
         step = self.steps[i]
         if not isinstance(step, Kernel):
             return False
         names: dict[int, set[int]] = {}
-        for n in (*step.nodes, node):
+        for n in (*step.nodes, *group):
             for v in (*n.reads(), *n.writes()):
                 names.setdefault(id(v.root), set()).add(id(memory(v)))
-        written = {id(v.root) for n in (*step.nodes, node) for v in n.writes()}
+        written = {id(v.root) for n in (*step.nodes, *group) for v in n.writes()}
         return all(len(names[key]) == 1 for key in written)
 
-    def _into_nest(self, at: int, node: Node) -> None:
-        kernel = self.steps[at]
+    def _into_nest(self, at: int, group: list[Node]) -> None:
+        kernel, node = self.steps[at], group[-1]
         assert isinstance(kernel, Kernel)
         loops = iteration_shape(node)
         first = 0
-        for v in node.reads():
+        for v in (v for n in group for v in n.reads()):
             if self.step_of.get(id(v)) == at and id(v) in self.nest_of:
                 made_in, reduced = self.nest_of[id(v)]
                 first = max(first, made_in + (reduced or v.shape != loops))
@@ -132,9 +154,9 @@ class Fuser:
         at_nest = next((i for i in range(first, len(kernel.nests)) if kernel.nests[i].shape == loops), len(kernel.nests))
         if at_nest == len(kernel.nests):
             kernel.nests.append(Nest(loops))
-        kernel.nests[at_nest].nodes.append(node)
-        for v in node.writes():
-            self.nest_of[id(v)] = at_nest, is_reduction(node)
+        kernel.nests[at_nest].nodes += group
+        for n in group:
+            self.nest_of.update((id(v), (at_nest, is_reduction(n))) for v in n.writes())
 
 
 def fuse(graph: Graph) -> list[Step]:
@@ -145,4 +167,20 @@ def fuse(graph: Graph) -> list[Step]:
             for v in node.writes():
                 v.updates = True
         fuser.place(node)
-    return fuser.steps
+    steps: list[Step] = [*fuser.views.get(-1, [])]
+    for i, step in enumerate(fuser.steps):
+        steps += [*apart(step), *fuser.views.get(i, [])]
+    return steps
+
+
+def apart(step: Step) -> list[Step]:
+    """Large nests stand alone, so that threads can share them; the small ones between stay together."""
+    if not isinstance(step, Kernel):
+        return [step]
+    kernels: list[Kernel] = []
+    for nest in step.nests:
+        large = prod(nest.shape) >= LARGE
+        if not kernels or large or prod(kernels[-1].nests[0].shape) >= LARGE:
+            kernels.append(Kernel())
+        kernels[-1].nests.append(nest)
+    return [*kernels]

@@ -15,7 +15,7 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import conv, pool
-from mulgil.compile.kernels.op import FromLanes, ReLUGradient, ToLanes
+from mulgil.compile.kernels.op import FromLanes, ToLanes
 from mulgil.compile.kernels.vector import lanes_for
 from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
 from mulgil.ops.conv import Conv2d
@@ -67,15 +67,12 @@ class Patterns:
         made = [] if is_reduction(node) else [v for v in node.writes() if v.kind == "temp" and v.base is None]
         stays = len(lanes) == 1 and -1 not in lanes and not node.op.inplace and all(v.shape == shape for v in made)
 
-        def turned(operand: Any) -> Any:
-            if not isinstance(operand, Value):
-                return operand
+        def turned(v: Value) -> Value:
             if not stays:
-                return self.in_order(operand)
-            return self.in_lanes(operand, *lanes) if operand.shape == shape and operand.dtype.kind == "f" else operand
+                return self.in_order(v)
+            return self.in_lanes(v, *lanes) if v.shape == shape and v.dtype.kind == "f" else v
 
-        saved = tuple(map(turned, node.saved)) if node.phase == "backward" else node.saved
-        node = replace(node, inputs=tuple(map(turned, node.inputs)), saved=saved)
+        node = node.given({id(v): turned(v) for v in node.reads()})
         for v in made if stays else ():
             v.lanes = min(lanes)
         self.nodes.append(node)
@@ -134,9 +131,8 @@ class Patterns:
         if maker is not None and isinstance(maker.op, conv.ConvInputGradient) and self._only(g, ReLU, "backward") is node:
             self.nodes.remove(maker)
             self._emit(node, maker.op, (*maker.inputs, y), node.outputs, y.lanes)
-        else:
-            self._emit(node, ReLUGradient(), (self.in_lanes(g), y), node.outputs, y.lanes)
-        return True
+            return True
+        return False
 
     def _Conv2d_backward(self, node: Node) -> bool:
         g, (x, weight) = node.inputs[0], node.saved

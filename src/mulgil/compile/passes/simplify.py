@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from mulgil.compile.graph import Graph, Node, Value
@@ -22,10 +21,7 @@ def share_common(graph: Graph) -> Graph:
         return same.get(id(operand), operand)
 
     for node in graph.nodes:
-        node = replace(node, inputs=tuple(map(now, node.inputs)), saved=tuple(map(now, node.saved)))
-        for value in node.outputs:
-            if value is not None and value.base is not None:
-                value.base = now(value.base)
+        node = node.given(same)
         pure = not node.op.inplace and not isinstance(node.op, Dropout)
         operands = node.inputs if node.phase == "forward" else (*node.inputs, None, *node.saved)
         key = (type(node.op), repr(node.op), node.phase, node.needs, tuple(id(v) if isinstance(v, Value) else repr(v) for v in operands))
