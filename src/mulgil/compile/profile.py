@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.compile.graph import Node, Value
+from mulgil.compile.kernels.blas import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, iteration_shape, memory
 from mulgil.ops.conv import Conv2d
@@ -67,7 +68,9 @@ class Profile:
     __repr__ = __str__
 
 
-def profile(lines: Sequence[tuple[str, Any]], scope: dict[str, Any], inputs: list[np.ndarray], names: list[str], repeats: int) -> Profile:
+def timed_rows(
+    lines: Sequence[tuple[str, Any]], scope: dict[str, Any], inputs: list[np.ndarray], names: list[str], repeats: int
+) -> list[Row]:
     """Time each line of a plan. lines: (source, the step that it runs). scope: what the source names. inputs: arrays for `names`."""
     times = np.zeros((repeats, len(lines)))
     body = [f"    {text}\n    t, u = clock(), t\n    times[{i}] = t - u\n" for i, (text, _) in enumerate(lines)]
@@ -77,8 +80,7 @@ def profile(lines: Sequence[tuple[str, Any]], scope: dict[str, Any], inputs: lis
     for row in times:
         timed(row, *inputs)
     seconds = np.maximum(np.median(times, axis=0), 1e-9)
-    rows = [Row(_name(text), work(step), float(s), operations(step), traffic(step)) for (text, step), s in zip(lines, seconds, strict=True)]
-    return Profile(tuple(rows), peaks())
+    return [Row(_name(text), work(step), float(s), operations(step), traffic(step)) for (text, step), s in zip(lines, seconds, strict=True)]
 
 
 def _name(line: str) -> str:
@@ -108,6 +110,8 @@ def operations(step: Any) -> int:
 def _operations(node: Node) -> int:
     if isinstance(node.op, MatMul) and node.phase == "forward":
         return 2 * prod(node.outputs[0].shape) * node.inputs[0].shape[-1]  # type: ignore[union-attr]
+    if isinstance(node.op, Descend):
+        return 2 * prod(node.inputs[0].shape) * node.inputs[1].shape[1]
     if isinstance(node.op, KernelOp) and hasattr(node.op, "conv"):
         return node.op.launch(node).operations
     if isinstance(node.op, Conv2d):

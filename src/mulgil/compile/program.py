@@ -11,15 +11,17 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import threads
+from mulgil.compile.kernels.blas import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
-from mulgil.compile.profile import Profile, peaks, profile
+from mulgil.compile.profile import Profile, peaks, timed_rows
 from mulgil.compile.source import KernelSource
 from mulgil.ops.function import Context
 from mulgil.ops.guard import Guard, check
 from mulgil.ops.linalg import MatMul
+from mulgil.ops.shape import Reshape
 
 SHARE = Argument("<i8", (2,))  # [start, stop) of a kernel's items
 
@@ -87,13 +89,13 @@ class Program:
         given = [np.asarray(a) for a in arrays] or [np.zeros(v.shape, v.dtype) for v in self.graph.inputs]
         state = [v.array for v in self.graph.values() if v.kind == "state"]
         before = [a.copy() for a in state]
-        peaks()  # with all threads
         try:
             with threads.single_blas if self._single_blas else nullcontext():
-                return profile(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
+                rows = timed_rows(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
         finally:
             for a, b in zip(state, before, strict=True):
                 a[...] = b
+        return Profile(tuple(rows), peaks())  # with all threads, which go on spinning for a while
 
     # ---- names
 
@@ -122,6 +124,10 @@ class Program:
             return self._view(step)
         if isinstance(step.op, KernelOp):
             return self._launch(step)
+        if isinstance(step.op, Descend):
+            name = f"descend{len(self._scope)}"
+            self._scope[name] = step.op.descend
+            return [f"{name}({', '.join(map(self._name, step.inputs))})"]
         if isinstance(step.op, Guard):  # gives back what it was given
             return [f"check({', '.join(map(self._name, step.inputs))})"]
         out = step.outputs[0]
@@ -140,6 +146,9 @@ class Program:
                 stand_in = np.empty(node.inputs[0].shape, node.inputs[0].dtype)
             if stand_in is not None and len(node.inputs) == 1:
                 self._layouts[id(out)] = execute(node, stand_in)[0]
+            if isinstance(node.op, Reshape) and node.phase == "forward":
+                self._names[id(out)] = out.name
+                return [f"{out.name} = {self._name(node.inputs[0])}.reshape({out.shape})"]
             return self._call(node)
         view = execute(node, source)[0]
         if not np.may_share_memory(view, source):  # a reshape that was a view for eager mode's strides, and is a copy for these

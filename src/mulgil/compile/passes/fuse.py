@@ -15,6 +15,7 @@ import numpy as np
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.lower import SHORT
 from mulgil.ops import reduce, shape
+from mulgil.ops.guard import Guard
 
 REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
 LARGE = 1 << 18  # elements that are worth a kernel, and threads, of their own
@@ -85,6 +86,7 @@ class Fuser:
         self.step_of: dict[int, int] = {}  # id of a value -> the step that makes it
         self.waiting: list[Node] = []  # repeated calls, for the next one
         self.readers: dict[int, int] = {}  # id of a root -> the last step that reads it
+        self.guard = 0  # the step that may end the call: what is updated after it must not move before it
         self.nest_of: dict[int, tuple[int, bool]] = {}  # id of a value -> its nest in that step, and whether it is reduced there
 
     def place(self, node: Node) -> None:
@@ -101,10 +103,11 @@ class Fuser:
         node = group[-1]
         earliest = max((self.step_of.get(key, 0) for n in group for v in n.reads() for key in (id(v), id(v.root))), default=0)
         if node.op.inplace:
-            earliest = max([earliest, *(self.readers.get(id(v.root), 0) for v in node.writes())])
+            earliest = max([earliest, self.guard, *(self.readers.get(id(v.root), 0) for v in node.writes())])
         if not can_lower(node):
             self.steps.append(node)
             at = len(self.steps) - 1
+            self.guard = at if isinstance(node.op, Guard) else self.guard
         else:
             at = next((i for i in range(earliest, len(self.steps)) if self._joins(i, group)), len(self.steps))
             if at == len(self.steps):

@@ -6,22 +6,31 @@ from typing import Any
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.ops.random import Dropout
+from mulgil.ops.shape import Reshape
 
 
 def share_common(graph: Graph) -> Graph:
     """A call that was made before with the same inputs is not made again: its outputs are the earlier ones.
 
-    Forward and backward of softmax and cross-entropy, each written to stand alone, share their exponentials this way.
+    Forward and backward of softmax and cross-entropy, each written to stand alone, share their exponentials this way. Equal
+    constants are one, and reshaping to the same shape is nothing.
     """
     same: dict[int, Value] = {}
     earlier: dict[tuple, Node] = {}
+    constants: dict[tuple, Value] = {}
     nodes = []
 
     def now(operand: Any) -> Any:
         return same.get(id(operand), operand)
 
+    for v in graph.values():
+        if v.kind == "constant":
+            same[id(v)] = constants.setdefault((v.shape, v.dtype, v.array.tobytes()), v)
     for node in graph.nodes:
         node = node.given(same)
+        if isinstance(node.op, Reshape) and node.phase == "forward" and node.outputs[0] and node.outputs[0].shape == node.inputs[0].shape:
+            same[id(node.outputs[0])] = node.inputs[0]
+            continue
         pure = not node.op.inplace and not isinstance(node.op, Dropout)
         operands = node.inputs if node.phase == "forward" else (*node.inputs, None, *node.saved)
         key = (type(node.op), repr(node.op), node.phase, node.needs, tuple(id(v) if isinstance(v, Value) else repr(v) for v in operands))

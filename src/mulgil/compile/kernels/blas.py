@@ -1,0 +1,70 @@
+"""C <- alpha A B + beta C, the product that NumPy does not offer: called in the BLAS library that NumPy has brought."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mulgil.compile.kernels.threads import blas_libraries
+from mulgil.ops.function import Function
+
+ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS' names for them
+SPELLINGS = (("scipy_cblas_{}gemm64_", ctypes.c_int64), ("cblas_{}gemm64_", ctypes.c_int64), ("cblas_{}gemm", ctypes.c_int))
+
+
+@dataclass(frozen=True)
+class Descend(Function):
+    """p <- (1 - lr decay) p - lr a b: a product and the step of gradient descent that it is made for, in one.
+
+    Inputs: p[n, m], a[n, k], b[k, m], lr (0-d). Overwrites p. Passes put it where `ops.update.SGD` alone reads the product.
+    """
+
+    decay: float = 0.0
+    inplace: ClassVar[tuple[int, ...]] = (0,)
+
+    def descend(self, p: np.ndarray, a: np.ndarray, b: np.ndarray, lr: np.ndarray) -> None:
+        """Do it."""
+        rate = float(lr)
+        a, b = _matrix(a), _matrix(b)
+        (n, m), k = p.shape, a.shape[1]
+        (order_a, *where_a), (order_b, *where_b) = _operand(a), _operand(b)
+        product: Any = gemm(p.dtype.char)
+        product(ROW_MAJOR, order_a, order_b, n, m, k, -rate, *where_a, *where_b, 1 - rate * self.decay, _address(p), m)
+
+
+@cache
+def gemm(kind: str) -> Callable[..., None] | None:
+    """`cblas_sgemm` ("f") or `cblas_dgemm` ("d") of the library that NumPy uses; None where it cannot be told."""
+    for library in blas_libraries():
+        with suppress(OSError):
+            names = ctypes.CDLL(library.filepath)
+            for spelling, integer in SPELLINGS:
+                function = getattr(names, spelling.format({"f": "s", "d": "d"}[kind]), None)
+                if function is not None:
+                    real, place = {"f": ctypes.c_float, "d": ctypes.c_double}[kind], ctypes.c_void_p
+                    function.argtypes = [*[ctypes.c_int] * 3, *[integer] * 3, real, place, integer, place, integer, real, place, integer]
+                    function.restype = None
+                    return function
+    return None
+
+
+def _matrix(x: np.ndarray) -> np.ndarray:
+    """x, or a copy, such that it lies row by row or column by column."""
+    rows, columns = x.strides[1] == x.itemsize, x.strides[0] == x.itemsize
+    return x if (rows and x.strides[0] > 0) or (columns and x.strides[1] > 0) else np.ascontiguousarray(x)
+
+
+def _operand(x: np.ndarray) -> tuple[int, int, int]:
+    """(order, address, leading length) of such a matrix."""
+    by_rows = x.strides[1] == x.itemsize
+    return PLAIN if by_rows else TRANSPOSED, _address(x), x.strides[0 if by_rows else 1] // x.itemsize
+
+
+def _address(x: np.ndarray) -> int:
+    return x.__array_interface__["data"][0]
