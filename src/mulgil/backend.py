@@ -67,17 +67,29 @@ class device:
 CPU = device("cpu")
 
 
-def set_num_threads(threads: int) -> Any:
-    """Let matrix products use so many threads, from now on, or within `with set_num_threads(1): ...`.
+class set_num_threads:  # noqa: N801 - called like PyTorch's function
+    """Let matrix products and compiled kernels use so many threads, from now on, or within `with set_num_threads(1): ...`.
 
     The same seed gives the same bits for a given number. On a busy machine one thread can be many times faster than two:
     the library's threads wait for each other by spinning.
     """
-    from threadpoolctl import threadpool_limits
 
-    if threads < 1:
-        raise OptionError("set_num_threads: at least one thread is needed", repr(threads))
-    return threadpool_limits(int(threads))
+    limit: int | None = None  # the number that was asked for last
+
+    def __init__(self, threads: int):
+        from threadpoolctl import threadpool_limits
+
+        if threads < 1:
+            raise OptionError("set_num_threads: at least one thread is needed", repr(threads))
+        self._before, set_num_threads.limit = set_num_threads.limit, int(threads)
+        self._products = threadpool_limits(int(threads))
+
+    def __enter__(self) -> set_num_threads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        set_num_threads.limit = self._before
+        self._products.restore_original_limits()
 
 
 def device_of(array: Any) -> device:

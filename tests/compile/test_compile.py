@@ -137,6 +137,56 @@ def test_a_changed_learning_rate_is_seen():
     agree(model, twin, 1e-10)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda ps: optim.AdamW(ps, lr=0.1),
+        lambda ps: optim.SGD(ps, lr=0.1, momentum=0.9),
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_cycle_of_rates_and_momentum_is_followed(make, inside):
+    """A schedule steps inside the compiled function or outside, and moves momentum too; there is one plan."""
+
+    def build():
+        model = small()
+        optimizer = make(model.parameters())
+        return model, optimizer, optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=9)
+
+    (model, optimizer, schedule), (twin, eager, other) = twins(build)
+    plain, reference = training_step(model, optimizer), training_step(twin, eager)
+
+    def whole(x, t):
+        loss = plain(x, t)
+        if inside:
+            schedule.step()
+        return loss
+
+    step = mulgil.compile(whole, state=[model, optimizer], strict=True)
+    for x, t in batches(9, 7, (6,), 5, "float64"):
+        step(x, t)
+        reference(x, t)
+        other.step()
+        if not inside:
+            schedule.step()
+        assert optimizer.param_groups[0]["lr"] == eager.param_groups[0]["lr"]
+    agree(model, twin, 1e-10)
+    assert schedule.last_epoch == other.last_epoch and len(step.programs) <= 2
+
+
+def test_other_options_make_other_plans():
+    (model, optimizer), (twin, eager) = twins(lambda: (m := small(), optim.SGD(m.parameters(), lr=0.1)))
+    step, reference = mulgil.compile(training_step(model, optimizer), state=[model, optimizer]), training_step(twin, eager)
+    data = list(batches(12, 7, (6,), 5, "float64"))
+    with pytest.warns(UserWarning, match="only lr, momentum"):
+        for i, (x, t) in enumerate(data):
+            for o in (optimizer, eager):
+                o.param_groups[0]["weight_decay"] = 0.01 * i
+            step(x, t)
+            reference(x, t)
+    agree(model, twin, 1e-10)
+
+
 def test_dropout_draws_anew_at_each_replay():
     model = nn.Dropout(0.5)
     f = mulgil.compile(lambda x: model(x), state=[model], strict=True)

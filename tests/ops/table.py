@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.backend import Generator
-from mulgil.ops import conv, elementwise, linalg, loss, mathematics, norm, pool, random, reduce, shape, update
+from mulgil.ops import conv, elementwise, guard, linalg, loss, mathematics, norm, pool, random, reduce, shape, update
 from mulgil.ops.function import Function
 
 
@@ -359,13 +359,14 @@ for mode in ("mean", "sum", "none"):
         tags={"weight"},
     )
 
-UPDATES: list[tuple[str, update.Update, list]] = [
+UPDATES: list[tuple[str, Function, list]] = [
+    ("guard", guard.Guard(1), [(), (3, 4)]),
     ("sgd", update.SGD(), [(3, 4), (3, 4), ()]),
-    ("sgd_momentum", update.SGD(0.9, weight_decay=0.1), [(3, 4), (3, 4), (3, 4), ()]),
-    ("sgd_nesterov", update.SGD(0.9, nesterov=True), [(3, 4), (3, 4), (3, 4), ()]),
-    ("bias_correction", update.BiasCorrection(), [(), (), (), ()]),
-    ("adam", update.Adam(weight_decay=0.1), [(3, 4), (3, 4), (3, 4), (3, 4), (), ()]),
-    ("adamw", update.AdamW(), [(3, 4), (3, 4), (3, 4), (3, 4), (), (), ()]),
+    ("sgd_momentum", update.SGD(True, weight_decay=0.1), [(3, 4), (3, 4), (3, 4), (), ()]),
+    ("sgd_nesterov", update.SGD(True, nesterov=True), [(3, 4), (3, 4), (3, 4), (), ()]),
+    ("bias_correction", update.BiasCorrection(), [(), (), (), (), ()]),
+    ("adam", update.Adam(weight_decay=0.1), [(3, 4), (3, 4), (3, 4), (3, 4), (), (), ()]),
+    ("adamw", update.AdamW(), [(3, 4), (3, 4), (3, 4), (3, 4), (), (), (), ()]),
     ("lerp", update.Lerp(0.1), [(3,), (3,)]),
     ("assign", update.Assign(), [(3, 4), (3, 4)]),
     ("assign_row", update.Assign(), [(3, 4), ()]),

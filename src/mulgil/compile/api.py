@@ -20,6 +20,7 @@ from mulgil.compile.program import Program, arguments
 from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
 
+MANY = 8  # plans for settings of an optimizer; more, and they change at each step
 NUMBERS = (int, float, bool, str, type(None))
 
 
@@ -60,6 +61,7 @@ class Compiled:
         self.function, self.state, self.strict, self.verify = function, state, strict, verify
         self.programs: dict[tuple, Program | None] = {}
         self._shapes: dict[tuple, Any] = {}  # signature -> the structure of what the function returns
+        self._actions: dict[tuple, Any] = {}  # signature -> what to do before and after a replay, such as a schedule's step
         self._modules = [m for owner in state if hasattr(owner, "modules") for m in owner.modules()]
         self._optimizers = [owner for owner in state if hasattr(owner, "refresh")]
         self._left_to_verify: dict[tuple, int] = {}
@@ -76,13 +78,18 @@ class Compiled:
         return self._replay(key, program, args)
 
     def _replay(self, key: tuple, program: Program, args: tuple) -> Any:
+        before, after = self._actions[key]
+        for action in before:
+            action()
         for optimizer in self._optimizers:
             optimizer.refresh()
         results = program(*arguments(tensors_of(args)))
+        for action in after:
+            action()
         return rebuilt(self._shapes[key], iter(results))
 
     def _signature(self, args: tuple) -> tuple:
-        parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules]]
+        parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules], *[o.settings() for o in self._optimizers]]
         for a in args:
             if isinstance(a, Tensor):
                 parts.append((a.array.shape, a.array.dtype, a.requires_grad))
@@ -96,7 +103,8 @@ class Compiled:
         """Run eagerly, watched; build the plan."""
         recorder, result = trace(self.function, args, [t.array for t in tensors_of(args)])
         try:
-            self._shapes[key] = template(result)
+            self._refuse_the_restless(key)
+            self._shapes[key], self._actions[key] = template(result), recorder.around()
             graph = simplified(recorder.graph(result, self.state))
             self.programs[key] = Program(graph, fuse(graph))
         except Exception as error:  # a TraceError, or a fault of Numba or LLVM on this machine: the function itself is sound
@@ -107,6 +115,18 @@ class Compiled:
             self.programs[key] = None
         self._left_to_verify[key] = self.verify
         return result
+
+    def _refuse_the_restless(self, key: tuple) -> None:
+        """Raise TraceError when an optimizer's options change so often that each plan serves but a few steps."""
+        start = 1 + len(self._modules)
+        stop = start + len(self._optimizers)
+        alike = sum(k[:start] + k[stop:] == key[:start] + key[stop:] for k in self.programs)
+        if alike >= MANY:
+            raise TraceError(
+                "compile: of an optimizer's options only lr, momentum and the first of betas may change from step to step",
+                f"{alike + 1} different settings",
+                "leave the others as they are",
+            )
 
     def _verified(self, key: tuple, program: Program, args: tuple) -> Any:
         """Replay, then run eagerly from the same state, and compare results and state."""

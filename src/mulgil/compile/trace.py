@@ -20,6 +20,7 @@ from mulgil.autograd.record import NUMBERS
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.errors import TraceError, describe
 from mulgil.ops.function import Context, Function, observers
+from mulgil.ops.update import SGD, BiasCorrection
 
 PACKAGE = str(Path(__file__).parents[1])
 
@@ -55,6 +56,7 @@ class Recorder:
         self.known: dict[int, Value] = {}
         self.strangers: dict[int, tuple[Value, str]] = {}  # arrays met before anybody said whose they are
         self.left = ""  # where a value first left the step
+        self.actions: list[tuple[int, Callable[[], Any]]] = []  # what was done beside the calls, after so many of them
         self._kept: list[Any] = []  # keeps the arrays alive, so that no identity is used twice
         self._through: Function | None = None  # the op whose text is being traced through
         self.inputs = [self.new(a, "input") for a in inputs]
@@ -84,6 +86,15 @@ class Recorder:
         """Told by a Tensor when its value becomes a Python number or a NumPy array."""
         if id(array) in self.known and self.known[id(array)].kind != "constant" and self._through is None:
             self.left = self.left or f"{describe(value=array)} at {user_line()}"
+
+    def beside(self, action: Callable[[], Any]) -> None:
+        """Told of what a replayed step has to do itself, such as a schedule's step."""
+        self.actions.append((len(self.nodes), action))
+
+    def around(self) -> tuple[list[Callable[[], Any]], list[Callable[[], Any]]]:
+        """The actions before the first update of an optimizer, and those after it."""
+        first = next((i for i, node in enumerate(self.nodes) if isinstance(node.op, (SGD, BiasCorrection))), len(self.nodes))
+        return [do for at, do in self.actions if at <= first], [do for at, do in self.actions if at > first]
 
     def new(self, array: np.ndarray, kind: str, base: Value | None = None) -> Value:
         value = Value(f"{kind[0]}{len(self._kept)}", array.shape, array.dtype, kind, None if kind in ("temp", "input") else array, base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -116,6 +117,13 @@ def _as_arrays(ctx: Context, outputs: tuple) -> tuple:
     arrays = tuple(o if o is None or isinstance(o, xp.ndarray) else xp.asarray(o) for o in outputs)
     ctx.saved = tuple(next((a for o, a in zip(outputs, arrays, strict=True) if o is s), s) for s in ctx.saved)
     return arrays
+
+
+def beside(action: Callable[[], Any]) -> None:
+    """Tell who watches that something besides arithmetic was done, such as a schedule's step: who replays the arithmetic does it again."""
+    for observer in observers:
+        if hasattr(observer, "beside"):
+            observer.beside(action)
 
 
 def run_inplace(op: Function, *arrays: Array) -> tuple[Array, ...]:

@@ -1,7 +1,7 @@
 """Update rules: ops that overwrite their first inputs. Optimizers, running statistics and clipping are made of these.
 
 They are elementwise texts like any other, so the eager mode runs them in cache-sized blocks and the compiler fuses them.
-0-d inputs (learning rate, step count) are arrays, not Python numbers: they change from step to step.
+0-d inputs (learning rate, momentum, step count) are arrays, not Python numbers: they change from step to step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Update(Function):
 class SGD(Update):
     """Gradient descent, with momentum, Nesterov's variant and L2 weight decay as PyTorch defines them.
 
-    Inputs: parameter, gradient, [momentum buffer, if momentum], learning rate (0-d).
+    Inputs: parameter, gradient, [buffer and momentum (0-d), if there is momentum], learning rate (0-d).
     Overwrites the parameter and the buffer. Source: Sutskever et al., ICML 2013.
     """
 
-    momentum: float = 0.0
+    momentum: bool = False
     dampening: float = 0.0
     weight_decay: float = 0.0
     nesterov: bool = False
@@ -36,14 +36,14 @@ class SGD(Update):
     def inplace(self) -> tuple[int, ...]:  # type: ignore[override]
         return (0, 2) if self.momentum else (0,)
 
-    def forward(self, ctx, p, g, *buffer_and_lr):
+    def forward(self, ctx, p, g, *more):
         if self.weight_decay:
             g = g + self.weight_decay * p
         if not self.momentum:
-            return p - buffer_and_lr[0] * g
-        buffer, lr = buffer_and_lr
-        buffer = self.momentum * buffer + (1 - self.dampening) * g
-        g = g + self.momentum * buffer if self.nesterov else buffer
+            return p - more[0] * g
+        buffer, momentum, lr = more
+        buffer = momentum * buffer + (1 - self.dampening) * g
+        g = g + momentum * buffer if self.nesterov else buffer
         return p - lr * g, buffer
 
 
@@ -51,42 +51,40 @@ class SGD(Update):
 class BiasCorrection(Update):
     """Adam's step count and what follows from it; all 0-d.
 
-    Inputs: t, lr, then the two results' places. Overwrites t with t + 1, and the places with lr sqrt(1 - beta2^t) / (1 - beta1^t)
+    Inputs: t, lr, 1 - beta1, then the two results' places. Overwrites t with t + 1, and the places with lr sqrt(1 - beta2^t) / (1 - beta1^t)
     and eps sqrt(1 - beta2^t), the efficient form at the end of Kingma and Ba's section 2. Keep them in float64: 1 - beta2^t
     loses its digits in float32.
     """
 
-    beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-    inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
+    inplace: ClassVar[tuple[int, ...]] = (0, 3, 4)
 
-    def forward(self, ctx, t, lr, step_size, eps_hat):
+    def forward(self, ctx, t, lr, fresh, step_size, eps_hat):
         t = t + 1
         root = ctx.xp.sqrt(1 - self.beta2**t)
-        return t, lr * root / (1 - self.beta1**t), self.eps * root
+        return t, lr * root / (1 - (1 - fresh) ** t), self.eps * root
 
 
 @dataclass(frozen=True)
 class Adam(Update):
     """Adam, with L2 weight decay added to the gradient.
 
-    Inputs: parameter, gradient, first moment, second moment, then step size and eps from `BiasCorrection` (0-d).
+    Inputs: parameter, gradient, first moment, second moment, then 1 - beta1, step size and eps from `BiasCorrection` (0-d).
     Overwrites the parameter and both moments. Source: Kingma and Ba, ICLR 2015.
     """
 
-    beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
     inplace: ClassVar[tuple[int, ...]] = (0, 2, 3)
 
-    def forward(self, ctx, p, g, m, v, step_size, eps_hat):
+    def forward(self, ctx, p, g, m, v, fresh, step_size, eps_hat):
         if self.weight_decay:
             g = g + self.weight_decay * p
-        return self._moved(ctx, p, g, m, v, step_size, eps_hat)
+        return self._moved(ctx, p, g, m, v, fresh, step_size, eps_hat)
 
-    def _moved(self, ctx: Any, p: Any, g: Any, m: Any, v: Any, step_size: Any, eps_hat: Any) -> tuple:
-        m = m + (1 - self.beta1) * (g - m)
+    def _moved(self, ctx: Any, p: Any, g: Any, m: Any, v: Any, fresh: Any, step_size: Any, eps_hat: Any) -> tuple:
+        m = m + fresh * (g - m)
         v = v + (1 - self.beta2) * (g * g - v)
         return p - step_size * m / (ctx.xp.sqrt(v) + eps_hat), m, v
 
@@ -100,8 +98,8 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
 
-    def forward(self, ctx, p, g, m, v, step_size, eps_hat, lr):  # type: ignore[override]
-        return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, step_size, eps_hat)
+    def forward(self, ctx, p, g, m, v, fresh, step_size, eps_hat, lr):  # type: ignore[override]
+        return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, fresh, step_size, eps_hat)
 
 
 @dataclass(frozen=True)

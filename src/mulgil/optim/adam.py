@@ -21,9 +21,9 @@ class Clock:
         self.t, self.step_size, self.eps_hat = xp.full((), t, np.float64), xp.empty((), np.float64), xp.empty((), np.float64)
         self.users = 0
 
-    def advance(self, lr: Any, *settings: float) -> None:
-        """One step more; settings: beta1, beta2, eps."""
-        run_inplace(cached_op(update.BiasCorrection, *settings), self.t, lr, self.step_size, self.eps_hat)
+    def advance(self, lr: Any, fresh: Any, *settings: float) -> None:
+        """One step more; fresh: 1 - beta1. settings: beta2, eps."""
+        run_inplace(cached_op(update.BiasCorrection, *settings), self.t, lr, fresh, self.step_size, self.eps_hat)
 
 
 class Adam(Optimizer):
@@ -58,16 +58,23 @@ class Adam(Optimizer):
         if not all(0 <= beta < 1 for beta in group["betas"]):
             raise OptionError(f"{type(self).__name__}: betas must be at least 0 and below 1", repr(group["betas"]))
 
+    def moving(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"lr": group["lr"], "fresh": 1 - group["betas"][0]}
+
+    def fixed(self, group: dict[str, Any]) -> tuple:
+        return group["betas"][1], group["eps"], group["weight_decay"]
+
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
-        betas = tuple(group["betas"])
+        beta2, fresh = group["betas"][1], self.numbers["fresh"]
         for clock in self._clocks(params, group):
-            clock.advance(lr, *betas, group["eps"])
-        op = cached_op(self.op, *betas, group["weight_decay"])
+            clock.advance(lr, fresh, beta2, group["eps"])
+        op = cached_op(self.op, beta2, group["weight_decay"])
         more = (lr,) if self.takes_lr else ()
         for p in params:
             state = self.state[p]
             clock = state["step"]
-            run_inplace(op, p.array, p.grad.array, state["exp_avg"].array, state["exp_avg_sq"].array, clock.step_size, clock.eps_hat, *more)  # type: ignore[union-attr]
+            moments = state["exp_avg"].array, state["exp_avg_sq"].array
+            run_inplace(op, p.array, p.grad.array, *moments, fresh, clock.step_size, clock.eps_hat, *more)  # type: ignore[union-attr]
             p.bump()
 
     def _clocks(self, params: list[Tensor], group: dict[str, Any]) -> list[Clock]:

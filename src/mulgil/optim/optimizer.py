@@ -12,6 +12,8 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
 
+BESIDE = {"params", "lr", "initial_lr"}  # entries of a group that no update rule is made with
+
 cached_op = lru_cache(maxsize=1024)(lambda kind, *settings: kind(*settings))  # ops are immutable: one object per setting
 
 
@@ -28,14 +30,15 @@ class Optimizer:
     Raises: OptionError for no parameters, what is not a parameter, a parameter given twice, an unknown option.
 
     To write one: subclass, and implement `update(group, lr)` with update ops through `run_inplace`. It updates each parameter of
-    the group that has a gradient, and calls its `bump()`; lr is a 0-d array that always holds group["lr"].
+    the group that has a gradient, and calls its `bump()`; lr is a 0-d array that always holds group["lr"] (see also `moving`).
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
-        self._lrs: list[dict[Any, Any]] = []  # for each group its learning rate as a 0-d array, by array module
+        self._numbers: list[dict[Any, dict[str, Any]]] = []  # for each group what moves as 0-d arrays, by array module
+        self.numbers: dict[str, Any] = {}
         for group in _groups(params):
             self.add_param_group(group)
 
@@ -63,7 +66,7 @@ class Optimizer:
             full["initial_lr"] = group["initial_lr"]
         self.check(full)
         self.param_groups.append(full)
-        self._lrs.append({})
+        self._numbers.append({})
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise OptionError for options outside their range."""
@@ -89,21 +92,38 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        for group, lrs in zip(self.param_groups, self._lrs, strict=True):
+        for group, numbers in zip(self.param_groups, self._numbers, strict=True):
             params = [p for p in group["params"] if p.grad is not None]
             if params:
                 xp = xp_of(params[0].array)
-                if xp not in lrs:
-                    lrs[xp] = xp.empty((), np.float64)
-                lrs[xp][...] = group["lr"]
-                self.update(params, group, lrs[xp])
+                if xp not in numbers:
+                    numbers[xp] = {name: xp.empty((), np.float64) for name in self.moving(group)}
+                self.numbers = numbers[xp]
+                self._set(group, self.numbers)
+                self.update(params, group, self.numbers["lr"])
         return loss
 
+    def moving(self, group: dict[str, Any]) -> dict[str, float]:
+        """The options that may change from step to step, as update rules want them. `update` finds them in `self.numbers`, 0-d arrays."""
+        return {"lr": group["lr"]}
+
+    def fixed(self, group: dict[str, Any]) -> tuple:
+        """The other options, with which update rules are made."""
+        return tuple([value for name, value in group.items() if name not in BESIDE])
+
+    def settings(self) -> tuple:
+        """The fixed options of all groups: what a replayed step holds for."""
+        return tuple([self.fixed(group) for group in self.param_groups])
+
     def refresh(self) -> None:
-        """Bring the 0-d arrays that update rules read up to `group["lr"]`: what `step` does first, for a replayed step."""
-        for group, lrs in zip(self.param_groups, self._lrs, strict=True):
-            for lr in lrs.values():
-                lr[...] = group["lr"]
+        """Bring the 0-d arrays that update rules read up to the groups' options: what `step` does first, for a replayed step."""
+        for group, numbers in zip(self.param_groups, self._numbers, strict=True):
+            for arrays in numbers.values():
+                self._set(group, arrays)
+
+    def _set(self, group: dict[str, Any], arrays: dict[str, Any]) -> None:
+        for name, value in self.moving(group).items():
+            arrays[name][...] = value
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         """Update `params`, the members of `group` that have a gradient. lr: a 0-d array that holds group["lr"]."""

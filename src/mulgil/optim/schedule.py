@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mulgil.errors import OptionError
+from mulgil.ops.function import beside
 from mulgil.optim.optimizer import Optimizer
 
 
@@ -45,6 +46,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """One step further: set each group's learning rate."""
+        beside(self.step)
         self.last_epoch += 1
         for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
             group["lr"] = self.rate(base, self.last_epoch, i)
@@ -200,7 +202,7 @@ class OneCycleLR(LRScheduler):
                 f"step {self.last_epoch + 1} of {self.total_steps}",
                 "make total_steps the number of batches of the whole run",
             )
-        super().step()
+        super().step()  # tells `beside`: this whole step is done again
         if self.cycle_momentum:
             low, high = self.base_momentum, self.max_momentum
             momentum = self._at(self.last_epoch, [high, low, high, high] if len(self._ends) == 3 else [high, low, high])

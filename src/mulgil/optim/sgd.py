@@ -48,10 +48,16 @@ class SGD(Optimizer):
                 "SGD: nesterov needs a momentum and no dampening", f"momentum={group['momentum']}, dampening={group['dampening']}"
             )
 
+    def moving(self, group: dict[str, Any]) -> dict[str, float]:
+        return {"lr": group["lr"], "momentum": group["momentum"]}
+
+    def fixed(self, group: dict[str, Any]) -> tuple:
+        return bool(group["momentum"]), group["dampening"], group["weight_decay"], group["nesterov"]
+
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
-        momentum, decay = group["momentum"], group["weight_decay"]
-        op = cached_op(update.SGD, momentum, group["dampening"], decay, group["nesterov"])
-        if not momentum:
+        decay = group["weight_decay"]
+        op = cached_op(update.SGD, bool(group["momentum"]), group["dampening"], decay, group["nesterov"])
+        if not group["momentum"]:
             for p in params:
                 run_inplace(op, p.array, p.grad.array, lr)  # type: ignore[union-attr]
                 p.bump()
@@ -61,6 +67,6 @@ class SGD(Optimizer):
             rule = op
             if state is None or "momentum_buffer" not in state:
                 state = self.state[p] = {"momentum_buffer": Tensor(xp_of(p.array).zeros_like(p.array))}
-                rule = cached_op(update.SGD, momentum, 0.0, decay, group["nesterov"])  # the first gradient is not dampened
-            run_inplace(rule, p.array, p.grad.array, state["momentum_buffer"].array, lr)  # type: ignore[union-attr]
+                rule = cached_op(update.SGD, True, 0.0, decay, group["nesterov"])  # the first gradient is not dampened
+            run_inplace(rule, p.array, p.grad.array, state["momentum_buffer"].array, self.numbers["momentum"], lr)  # type: ignore[union-attr]
             p.bump()

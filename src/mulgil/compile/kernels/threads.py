@@ -9,6 +9,8 @@ from itertools import pairwise
 from threading import Lock, Thread
 from typing import Any
 
+from mulgil.backend import set_num_threads
+
 WORTH = 15_000_000  # operations, about 0.1 ms of one core: less is not worth waking a thread
 
 _busy = Lock()  # one shared kernel at a time; a second caller works alone
@@ -19,11 +21,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@cache
 def thread_count() -> int:
-    """The threads of a kernel: as many as there are cores, at most $OMP_NUM_THREADS."""
+    """The threads of a kernel: as many as there are cores, at most $OMP_NUM_THREADS or what `set_num_threads` was given."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores(), int(asked))) if asked.isdigit() else cores()
+    count = set_num_threads.limit or (int(asked) if asked.isdigit() else cores())
+    return max(1, min(cores(), count))
 
 
 class Worker:
@@ -53,7 +55,7 @@ class Worker:
 @cache
 def workers() -> list[Worker]:
     """Started at first use; again in a forked process, which inherits no threads."""
-    return [Worker() for _ in range(thread_count() - 1)]
+    return [Worker() for _ in range(cores() - 1)]
 
 
 def _after_fork() -> None:
@@ -67,8 +69,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def shares(items: int, operations: int) -> list[tuple[int, int]]:
-    """Ranges of items, one for each thread."""
-    threads = min(thread_count(), items) if operations >= WORTH else 1
+    """Ranges of items, one for each core: how many threads there are may change later, and changes no result."""
+    threads = min(cores(), items) if operations >= WORTH else 1
     cuts = [items * k // threads for k in range(threads + 1)]
     return list(pairwise(cuts))
 
@@ -79,17 +81,18 @@ def together(functions: Sequence[Callable[..., None]]) -> Callable[..., None]:
 
 
 def run(functions: Sequence[Callable[..., None]], *passed: Any) -> None:
-    """Run the shares of a kernel, the first in this thread."""
-    lock = _busy
-    if not lock.acquire(blocking=False):
+    """Run the shares of a kernel, the last in this thread, with as many other threads as there may be."""
+    lock, count = _busy, min(thread_count(), len(functions))
+    if count == 1 or not lock.acquire(blocking=False):
         for function in functions:
             function(*passed)
         return
     try:
-        helpers = workers()[: len(functions) - 1]
-        for helper, function in zip(helpers, functions[1:], strict=True):
+        helpers = workers()[: count - 1]
+        for helper, function in zip(helpers, functions, strict=False):
             helper.start(partial(function, *passed) if passed else function)
-        functions[0](*passed)
+        for function in functions[count - 1 :]:
+            function(*passed)
         for helper in helpers:
             helper.wait()
     finally:
