@@ -15,7 +15,7 @@ from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
 from mulgil.compile.passes.products import descents
 from mulgil.compile.passes.recompute import recompute
-from mulgil.compile.passes.simplify import drop_dead, share_common
+from mulgil.compile.passes.simplify import drop_dead, fold_constants, share_common
 from mulgil.compile.program import Program, arguments
 from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
@@ -160,7 +160,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def simplified(graph: Graph) -> Graph:
     """The passes that turn a graph into a smaller one."""
-    return drop_dead(recompute(descents(convolutions(drop_dead(share_common(graph))))))
+    return drop_dead(recompute(descents(convolutions(drop_dead(share_common(fold_constants(graph)))))))
 
 
 def template(tree: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.errors import TraceError
-from mulgil.ops.function import Function
+from mulgil.ops.function import Context, Function
 
 
 @dataclass(eq=False)
@@ -98,6 +98,17 @@ class Node:
             if v is not None:
                 v.base = now(v.base)
         return replace(self, inputs=tuple(map(now, self.inputs)), saved=tuple(map(now, self.saved)))
+
+    def run(self, *arrays: Any) -> tuple:
+        """Do it with its own text. Takes inputs, then (backward) what was saved; gives `writes()`."""
+        count = len(self.inputs)
+        ctx = Context(np, self.needs, arrays[count:], self.static)
+        results = getattr(self.op, self.phase)(ctx, *arrays[:count])
+        results = results if isinstance(results, tuple) else (results,)
+        made = {id(v): r for v, r in zip(self.outputs, results, strict=True) if v is not None}
+        if self.phase == "forward":
+            made.update((id(v), s) for v, s in zip(self.saved, ctx.saved, strict=True) if isinstance(v, Value) and id(v) not in made)
+        return tuple(np.asarray(made[id(v)]) for v in self.writes())
 
     @property
     def title(self) -> str:

@@ -14,28 +14,15 @@ from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
-from mulgil.compile.passes.fuse import Kernel, Step, is_view, memory
+from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
 from mulgil.compile.profile import Profile, peaks, timed_rows
 from mulgil.compile.source import KernelSource
-from mulgil.ops.function import Context
 from mulgil.ops.guard import Guard, check
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.shape import Reshape
 
 SHARE = Argument("<i8", (2,))  # [start, stop) of a kernel's items
-
-
-def execute(node: Node, *arrays: Any) -> tuple:
-    """Run a call that is not lowered, with its own text. Takes inputs, then (backward) what was saved; gives `node.writes()`."""
-    count = len(node.inputs)
-    ctx = Context(np, node.needs, arrays[count:], node.static)
-    results = getattr(node.op, node.phase)(ctx, *arrays[:count])
-    results = results if isinstance(results, tuple) else (results,)
-    made = {id(v): r for v, r in zip(node.outputs, results, strict=True) if v is not None}
-    if node.phase == "forward":
-        made.update((id(v), s) for v, s in zip(node.saved, ctx.saved, strict=True) if isinstance(v, Value) and id(v) not in made)
-    return tuple(np.asarray(made[id(v)]) for v in node.writes())
 
 
 class Program:
@@ -50,7 +37,7 @@ class Program:
 
     def __init__(self, graph: Graph, steps: list[Step]):
         self.graph, self.steps = graph, steps
-        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "execute": execute, "check": check, "ravel": np.ravel}
+        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "check": check, "ravel": np.ravel}
         self._fixed: dict[int, np.ndarray] = {}  # id of a value -> its array, where that never changes
         self._names: dict[int, str] = {id(v): v.name for v in graph.inputs}
         for v in graph.values():
@@ -145,12 +132,12 @@ class Program:
             if node.inputs[0].kind == "input":
                 stand_in = np.empty(node.inputs[0].shape, node.inputs[0].dtype)
             if stand_in is not None and len(node.inputs) == 1:
-                self._layouts[id(out)] = execute(node, stand_in)[0]
+                self._layouts[id(out)] = node.run(stand_in)[0]
             if isinstance(node.op, Reshape) and node.phase == "forward":
                 self._names[id(out)] = out.name
                 return [f"{out.name} = {self._name(node.inputs[0])}.reshape({out.shape})"]
             return self._call(node)
-        view = execute(node, source)[0]
+        view = node.run(source)[0]
         if not np.may_share_memory(view, source):  # a reshape that was a view for eager mode's strides, and is a copy for these
             return self._call(node)
         self._fix(out, view)
@@ -158,12 +145,12 @@ class Program:
 
     def _call(self, node: Node) -> list[str]:
         name = f"node{len(self._scope)}"
-        self._scope[name] = node
+        self._scope[name] = node.run
         operands = node.inputs if node.phase == "forward" else (*node.inputs, *node.saved)
         for v in node.writes():
             self._names[id(v)] = v.name
         targets = ", ".join(v.name for v in node.writes())
-        return [f"{targets}, = execute({', '.join([name, *map(self._name, operands)])})"]
+        return [f"{targets}, = {name}({', '.join(map(self._name, operands))})"]
 
     def _kernel(self, kernel: Kernel) -> list[str]:
         source = KernelSource(kernel, self._placed, self._is_contiguous)
@@ -184,11 +171,18 @@ class Program:
             self.kernels[name] = text.replace("def kernel(", f"def {name}(", 1)
             self._shared[name] = Spec(text, (SHARE, *arguments)), [[cut, *arrays] for cut in cuts]
             return [f"{name}()  # {', '.join(names)}"]
+        checks = [self._row_check(node) for node in kernel.nodes if is_gather(node)]
         known = all(array is not None or v.kind == "input" for v, array in zip(source.arguments, arrays, strict=True))
         spec = Spec(text.replace(f"def {name}(", "def kernel(", 1), tuple(arguments))
         self._specs[name] = spec, arrays, known
         passed = ", ".join(n for n, array in zip(names, arrays, strict=True) if array is None)
-        return [f"{name}({passed})  # {', '.join(names)}"]
+        return [*dict.fromkeys(checks), f"{name}({passed})  # {', '.join(names)}"]
+
+    def _row_check(self, node: Node) -> str:
+        """A line that raises IndexError, as NumPy does, for a row that is not there: the kernel would read beyond the array."""
+        x, rows = node.inputs
+        self._scope[f"rows_{x.shape[0]}"] = np.empty(x.shape[0], np.bool_)
+        return f"rows_{x.shape[0]}.take({self._name(rows)})"
 
     def _cuts(self, items: int, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         """How threads share a kernel, if the plan's threads are its own; none for a small one, whatever the number of threads."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from mulgil.compile.graph import Node, Value
 from mulgil.compile.lower import SHORT, Symbol, Writer
-from mulgil.compile.passes.fuse import Kernel, Nest, is_reduction, memory
+from mulgil.compile.passes.fuse import Kernel, Nest, is_gather, is_reduction, memory
 from mulgil.ops import reduce
 from mulgil.ops.elementwise import Fill
 from mulgil.ops.function import Context
@@ -50,11 +50,14 @@ class KernelSource:
 
     def _nest(self, nest: Nest, share: bool) -> list[str]:
         comments = [f"# {node}" for node in nest.nodes]
-        memories = [v for node in nest.nodes for v in (*node.reads(), *node.writes())]
+        gathers = [node for node in nest.nodes if is_gather(node)]
+        memories = [v for node in nest.nodes for v in (*(node.reads() if node not in gathers else ()), *node.writes())]
         reductions = [node for node in nest.nodes if is_reduction(node)]
         lanes = next((v.lanes for v in memories if v.lanes), 0)
-        flat = len(nest.shape) > 1 and all((v.shape == nest.shape and self.contiguous(memory(v))) or prod(v.shape) == 1 for v in memories)
-        kind = _LaneLoops if lanes else _FlatLoops if flat else _Loops
+        registers = {id(v) for node in nest.nodes for v in node.writes() if not node.op.inplace} - self.placed
+        rows = all(id(v) in registers or self.contiguous(memory(v)) for v in memories if prod(v.shape) != 1)
+        flat = len(nest.shape) > 1 and rows and all(v.shape == nest.shape or prod(v.shape) == 1 for v in memories)
+        kind = _LaneLoops if lanes else _RowLoops if flat and gathers else _FlatLoops if flat else _Loops
         loops = kind(self, nest, lanes)
         split = loops.split(reductions) if len(self.kernel.nests) == 1 else None
         self.items = 0 if split is None else loops.loops[split].count
@@ -116,7 +119,7 @@ class _Loops:
             if node in reductions:
                 after += self._reduce(node, stores, along)
             else:
-                self._call(node)
+                (self._gather if is_gather(node) else self._call)(node)
                 made = [v for v in node.writes() if node.op.inplace or id(v) in self.source.placed]
                 stores += [f"{self.place(v)} = {self.real(self.symbols[id(v)].name, '0', v.dtype)}" for v in made]
         starts = [line for node in reductions for line in self._over_result(node, f"= {self._neutral(node)}", along)]
@@ -142,6 +145,14 @@ class _Loops:
         indices = [self.axis(lead + d) if n != 1 or self.shape[lead + d] == 1 else "0" for d, n in enumerate(shape)]
         return f"{name}[{', '.join(indices) or '()'}]"
 
+    def _flattened(self, value: Value) -> str:
+        """The name of the array of a value as one row."""
+        name = self.source.array(value)
+        line = f"{name}_ = flat({name})"
+        if line not in self.head:
+            self.head.append(line)
+        return f"{name}_"
+
     def symbol(self, operand: Any) -> Any:
         """The Symbol of a value that the body reads, loading it if no call of this nest made it."""
         if not isinstance(operand, Value):
@@ -156,6 +167,17 @@ class _Loops:
             else:
                 self.symbols[id(operand)] = self.writer.emit(place, operand.dtype)
         return self.symbols[id(operand)]
+
+    def _gather(self, node: Node) -> None:
+        x, rows = node.inputs
+        row = f"{self.source.array(rows)}[{self.axis(0)}]"
+        value = node.outputs[0]
+        assert value is not None
+        self.symbols[id(value)] = self.writer.emit(self.row_element(x, row), value.dtype)
+
+    def row_element(self, x: Value, row: str) -> str:
+        """The element of x in that row, at the loops' other places."""
+        return f"{self.source.array(x)}[{', '.join([row, *(self.axis(d) for d in range(1, len(self.shape)))])}]"
 
     def _call(self, node: Node) -> None:
         ctx = Context(self.writer, node.needs, static=node.static)  # type: ignore[arg-type]
@@ -260,13 +282,26 @@ class _FlatLoops(_Loops):
         self.loops, self.innermost = [Loop("i0", prod(nest.shape), 0)], 0
 
     def place(self, value: Value) -> str:
+        return super().place(value) if prod(value.shape) == 1 else f"{self._flattened(value)}[i0]"
+
+
+class _RowLoops(_Loops):
+    """Rows, and one loop over each: where rows of something else are gathered, and all arrays are contiguous or single numbers."""
+
+    def __init__(self, source: KernelSource, nest: Nest, lanes: int):
+        super().__init__(source, nest, lanes)
+        self.run = prod(nest.shape[1:])
+        self.loops, self.innermost = [Loop("i0", nest.shape[0], 0), Loop("r", self.run)], -1
+
+    def place(self, value: Value) -> str:
         if prod(value.shape) == 1:
             return super().place(value)
-        name = self.source.array(value)
-        line = f"{name}_ = flat({name})"
-        if line not in self.head:
-            self.head.append(line)
-        return f"{name}_[i0]"
+        return f"{self._flattened(value)}[i0 * {self.run} + r]"
+
+    def row_element(self, x: Value, row: str) -> str:
+        name = self._flattened(x)
+        self.sums_start += [f"start = {row} % {x.shape[0]} * {self.run}", f"row_of_{name} = {name}[start : start + {self.run}]"]
+        return f"row_of_{name}[r]"
 
 
 class _LaneLoops(_Loops):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mulgil.data import datasets, transforms
+from mulgil.data.assembly import Assembly
 from mulgil.data.collate import default_collate
 from mulgil.data.dataset import Dataset, Subset, TensorDataset, random_split
 from mulgil.data.datasets import download_mnist, load_mnist
@@ -17,6 +18,7 @@ from mulgil.data.sampler import (
 )
 
 __all__ = [
+    "Assembly",
     "BatchSampler",
     "DataLoader",
     "Dataset",

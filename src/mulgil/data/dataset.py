@@ -89,6 +89,11 @@ class Subset(Dataset):
             got = f"indices from {self._rows.min()} to {self._rows.max()}"
             raise OptionError(f"Subset: indices must lie within the {len(dataset)} samples of the data set", got, "count from 0")
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The indices as an array."""
+        return self._rows
+
     def __len__(self) -> int:
         return len(self._rows)
 

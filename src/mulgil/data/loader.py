@@ -82,9 +82,19 @@ class DataLoader:
     def __iter__(self) -> Iterator[Any]:
         if self.batch_sampler is None:
             return (self._single(i) for i in self.sampler)
-        return (self._batch(indices) for indices in self.batch_sampler)
+        return (self.fetch(indices) for indices in self.batch_sampler)
 
-    def _batch(self, indices: list[int]) -> Any:
+    def order(self) -> list[list[int]]:
+        """The indices of each batch of a new epoch, drawn now; `fetch` makes the batches. Together they do what iterating does.
+
+        Raises OptionError for a loader of single samples, which has no batches.
+        """
+        if self.batch_sampler is None:
+            raise OptionError("DataLoader.order: there must be batches", "batch_size=None", "give a batch_size")
+        return [list(indices) for indices in self.batch_sampler]
+
+    def fetch(self, indices: list[int]) -> Any:
+        """The batch of the samples at `indices`."""
         if self.collate_fn in (None, default_collate) and isinstance(self.dataset, Dataset):
             return self.dataset.fetch(indices)
         return (self.collate_fn or default_collate)([self.dataset[i] for i in indices])

@@ -14,7 +14,7 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.lower import SHORT
-from mulgil.ops import reduce, shape
+from mulgil.ops import elementwise, reduce, shape
 from mulgil.ops.guard import Guard
 
 REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
@@ -53,9 +53,22 @@ def is_view(node: Node) -> bool:
     return node.op.view and node.outputs[0] is not None and node.outputs[0].base is not None and not node.op.inplace
 
 
+def is_gather(node: Node) -> bool:
+    """Whether the call takes rows of an array that stays where it is, such as a data set's images, by numbers that are an argument."""
+    if not isinstance(node.op, shape.Index) or node.op.key != (shape.SLOT,) or node.phase != "forward":
+        return False
+    x, rows = node.inputs
+    stays = x.kind in ("state", "constant") and x.array.flags.c_contiguous and x.dtype.name in {*LOOP_DTYPES, "uint8"}
+    return stays and rows.kind == "input" and len(rows.shape) == 1 and rows.dtype == np.int64 and x.shape[0] > 0
+
+
 def can_lower(node: Node) -> bool:
     """Whether the call can be the body of a loop."""
     values = [*node.reads(), *node.writes()]
+    if is_gather(node):
+        return True
+    if isinstance(node.op, elementwise.Cast) and node.phase == "forward":
+        values = [v for v in values if v.dtype != np.uint8 or v in node.writes()]  # bytes are read, and nothing else
     if any(v.dtype.name not in LOOP_DTYPES for v in values) or not values:
         return False
     if is_reduction(node):
@@ -67,6 +80,8 @@ def iteration_shape(node: Node) -> tuple[int, ...]:
     """What the loops of a lowered call run over."""
     if is_reduction(node):
         return node.inputs[0].shape
+    if is_gather(node):
+        return node.outputs[0].shape  # type: ignore[union-attr]
     return np.broadcast_shapes(*(v.shape for v in (*node.reads(), *node.writes())))
 
 

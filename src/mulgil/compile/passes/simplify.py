@@ -1,12 +1,18 @@
-"""Passes that leave less to do: common subexpressions, dead code."""
+"""Passes that leave less to do: constants, common subexpressions, dead code."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
+import numpy as np
+
 from mulgil.compile.graph import Graph, Node, Value
+from mulgil.ops.elementwise import Fill
 from mulgil.ops.random import Dropout
 from mulgil.ops.shape import Reshape
+
+LARGEST = 1 << 12  # elements of a folded constant: larger ones are not worth the memory
 
 
 def share_common(graph: Graph) -> Graph:
@@ -43,6 +49,22 @@ def share_common(graph: Graph) -> Graph:
             gone = {id(v.root) for v in node.writes()}
             earlier = {k: n for k, n in earlier.items() if not any(id(v.root) in gone for v in n.writes())}
     return Graph(graph.inputs, [now(v) for v in graph.results], nodes).check()
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """A call on constants alone is made now; and what a `Fill` gives depends on the shape of its operand only."""
+    nodes = []
+    for node in graph.nodes:
+        known = isinstance(node.op, Fill) or all(not isinstance(v, Value) or v.kind == "constant" for v in (*node.inputs, *node.saved))
+        made = node.writes()
+        if len(made) != 1 or not known or node.op.inplace or isinstance(node.op, Dropout) or prod(made[0].shape) > LARGEST:
+            nodes.append(node)
+            continue
+        value = made[0]
+        operands = node.inputs if node.phase == "forward" else (*node.inputs, *node.saved)
+        arrays = [np.empty(v.shape, v.dtype) if isinstance(node.op, Fill) else getattr(v, "array", v) for v in operands]
+        value.kind, value.base, value.array = "constant", None, np.ascontiguousarray(node.run(*arrays)[0]).reshape(value.shape)
+    return Graph(graph.inputs, graph.results, nodes).check()
 
 
 def drop_dead(graph: Graph) -> Graph:

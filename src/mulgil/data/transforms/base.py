@@ -71,7 +71,7 @@ def apply_batch(transform: Callable[[Any], Any] | None, samples: Any) -> Any:
 
     The result equals `default_collate([transform(x) for x in samples])` bit for bit, only quicker.
     """
-    steps = _steps(transform)
+    steps = opened(transform)
     for done, step in enumerate(steps):
         if not (isinstance(step, Transform) and step.batch is not None):
             rest = steps[done:]
@@ -80,12 +80,12 @@ def apply_batch(transform: Callable[[Any], Any] | None, samples: Any) -> Any:
     return samples if isinstance(samples, Tensor) else Tensor(samples)
 
 
-def _steps(transform: Callable[[Any], Any] | None) -> list[Callable[[Any], Any]]:
+def opened(transform: Callable[[Any], Any] | None) -> list[Callable[[Any], Any]]:
     """The steps of a pipeline, with the Composes inside it opened."""
     if transform is None:
         return []
     if type(transform) is Compose:
-        return [step for inner in transform.transforms for step in _steps(inner)]
+        return [step for inner in transform.transforms for step in opened(inner)]
     return [transform]
 
 

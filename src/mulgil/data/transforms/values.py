@@ -35,6 +35,10 @@ class ToTensor(Transform):
     def batch(self, x: Any) -> Tensor:
         return self._convert(image_array(x, "ToTensor"), leading=1)
 
+    def on_tensor(self, x: Tensor) -> Tensor:
+        """`batch` as tensor operations, for images [N, C, H, W] uint8."""
+        return x.to(default_dtype()) / 255
+
     def _convert(self, array: Any, leading: int) -> Tensor:
         xp, axes = xp_of(array), array.ndim - leading
         if axes < 2:
@@ -82,6 +86,15 @@ class Normalize(Transform):
     def batch(self, x: Any) -> Any:
         return self._normalize(x, False)
 
+    @property
+    def single(self) -> bool:
+        """Whether all channels share one mean and one std."""
+        return self._mean.size == self._std.size == 1
+
+    def on_tensor(self, x: Tensor) -> Tensor:
+        """`batch` as tensor operations, for a single mean and std."""
+        return (x - self._mean.item()) / self._std.item()
+
     def _normalize(self, x: Any, inplace: bool) -> Any:
         array = x.array if isinstance(x, Tensor) else x
         if not hasattr(array, "dtype") or array.dtype.kind != "f":
@@ -114,6 +127,8 @@ class Flatten(Transform):
 
     def batch(self, x: Any) -> Any:
         return x.reshape(len(x), -1)
+
+    on_tensor = batch
 
 
 def image_array(x: Any, who: str) -> Any:
