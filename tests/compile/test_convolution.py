@@ -93,7 +93,8 @@ def calls(compiled):
     return {type(s.op).__name__ for p in compiled.programs.values() for s in p.steps if isinstance(getattr(s, "op", None), KernelOp)}
 
 
-CASES = [(name, 7, "float64") for name in NETS] + [(name, 33, "float32") for name in ("pool of 3x2", "padding", "conv relu", "large batch norm")]
+IN_FLOAT32 = ("pool of 3x2", "padding", "conv relu", "large batch norm")
+CASES = [(name, 7, "float64") for name in NETS] + [(name, 33, "float32") for name in IN_FLOAT32]
 
 
 @pytest.mark.parametrize("name, batch, dtype", CASES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import update_wrapper
 from typing import Any
 
@@ -13,7 +14,7 @@ from mulgil.autograd import Tensor, is_grad_enabled
 from mulgil.compile.graph import Graph
 from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
-from mulgil.compile.passes.products import descents
+from mulgil.compile.passes.products import descents, predictions
 from mulgil.compile.passes.recompute import recompute
 from mulgil.compile.passes.simplify import drop_dead, fold_constants, share_common
 from mulgil.compile.program import Program, arguments
@@ -53,46 +54,66 @@ def compile(function: Callable | None = None, *, state: Sequence[Any] | Any = ()
     return Compiled(function, owners, strict, verify)
 
 
+@dataclass
+class Plan:
+    """What a signature runs.
+
+    program: None for one that runs eagerly. structure: of what the function returns. before, after: what to do beside, such as a
+    schedule's step. flat: whether the arguments are Tensors and nothing else. verify: replays that are still to be compared.
+    """
+
+    program: Program | None
+    structure: Any = None
+    before: list[Callable[[], Any]] = field(default_factory=list)
+    after: list[Callable[[], Any]] = field(default_factory=list)
+    flat: bool = False
+    verify: int = 0
+
+
 class Compiled:
     """A compiled function. `programs`: signature -> `Program`, or None for one that runs eagerly."""
 
     def __init__(self, function: Callable, state: list[Any], strict: bool, verify: int):
         update_wrapper(self, function)
         self.function, self.state, self.strict, self.verify = function, state, strict, verify
-        self.programs: dict[tuple, Program | None] = {}
-        self._shapes: dict[tuple, Any] = {}  # signature -> the structure of what the function returns
-        self._actions: dict[tuple, Any] = {}  # signature -> what to do before and after a replay, such as a schedule's step
+        self._plans: dict[tuple, Plan] = {}
+        self._recent: tuple[tuple, Plan] = (), Plan(None)  # comparing with the last signature is quicker than hashing one
         self._modules = [m for owner in state if hasattr(owner, "modules") for m in owner.modules()]
         self._optimizers = [owner for owner in state if hasattr(owner, "refresh")]
-        self._left_to_verify: dict[tuple, int] = {}
+
+    @property
+    def programs(self) -> dict[tuple, Program | None]:
+        return {key: plan.program for key, plan in self._plans.items()}
 
     def __call__(self, *args: Any) -> Any:
         key = self._signature(args)
-        if key not in self.programs:
+        if key == self._recent[0]:
+            plan = self._recent[1]
+        elif key in self._plans:
+            plan = self._plans[key]
+            self._recent = key, plan
+        else:
             return self._first(key, args)
-        program = self.programs[key]
-        if program is None:
+        if plan.program is None:
             return self.function(*args)
-        if self._left_to_verify[key]:
-            return self._verified(key, program, args)
-        return self._replay(key, program, args)
+        return self._verified(plan, args) if plan.verify else self._replay(plan, args)
 
-    def _replay(self, key: tuple, program: Program, args: tuple) -> Any:
-        before, after = self._actions[key]
-        for action in before:
+    def _replay(self, plan: Plan, args: tuple) -> Any:
+        for action in plan.before:
             action()
         for optimizer in self._optimizers:
             optimizer.refresh()
-        results = program(*arguments(tensors_of(args)))
-        for action in after:
+        results = plan.program(*arguments(args if plan.flat else tensors_of(args)))  # type: ignore[misc]
+        for action in plan.after:
             action()
-        return rebuilt(self._shapes[key], iter(results))
+        return Tensor.of(results[0]) if plan.structure is True else rebuilt(plan.structure, iter(results))
 
     def _signature(self, args: tuple) -> tuple:
         parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules], *[o.settings() for o in self._optimizers]]
         for a in args:
             if isinstance(a, Tensor):
-                parts.append((a.array.shape, a.array.dtype, a.requires_grad))
+                array = a.array
+                parts += array.shape, array.dtype, a.requires_grad
             elif isinstance(a, NUMBERS):
                 parts.append(a)
             else:
@@ -104,23 +125,23 @@ class Compiled:
         recorder, result = trace(self.function, args, [t.array for t in tensors_of(args)])
         try:
             self._refuse_the_restless(key)
-            self._shapes[key], self._actions[key] = template(result), recorder.around()
+            structure, (before, after) = template(result), recorder.around()
             graph = simplified(recorder.graph(result, self.state))
-            self.programs[key] = Program(graph, fuse(graph))
+            flat = all(isinstance(a, Tensor) for a in args)
+            self._plans[key] = Plan(Program(graph, fuse(graph)), structure, before, after, flat, self.verify)
         except Exception as error:  # a TraceError, or a fault of Numba or LLVM on this machine: the function itself is sound
             if self.strict:
                 raise
             name = getattr(self.function, "__name__", "the function")
             warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=3)
-            self.programs[key] = None
-        self._left_to_verify[key] = self.verify
+            self._plans[key] = Plan(None)
         return result
 
     def _refuse_the_restless(self, key: tuple) -> None:
         """Raise TraceError when an optimizer's options change so often that each plan serves but a few steps."""
         start = 1 + len(self._modules)
         stop = start + len(self._optimizers)
-        alike = sum(k[:start] + k[stop:] == key[:start] + key[stop:] for k in self.programs)
+        alike = sum(k[:start] + k[stop:] == key[:start] + key[stop:] for k in self._plans)
         if alike >= MANY:
             raise TraceError(
                 "compile: of an optimizer's options only lr, momentum and the first of betas may change from step to step",
@@ -128,12 +149,12 @@ class Compiled:
                 "leave the others as they are",
             )
 
-    def _verified(self, key: tuple, program: Program, args: tuple) -> Any:
+    def _verified(self, plan: Plan, args: tuple) -> Any:
         """Replay, then run eagerly from the same state, and compare results and state."""
-        self._left_to_verify[key] -= 1
+        plan.verify -= 1
         arrays = arrays_of(self.state)
         before = [a.copy() for a in arrays]
-        results = self._replay(key, program, args)
+        results = self._replay(plan, args)
         replayed = [a.copy() for a in arrays]
         for a, b in zip(arrays, before, strict=True):
             a[...] = b
@@ -160,7 +181,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def simplified(graph: Graph) -> Graph:
     """The passes that turn a graph into a smaller one."""
-    return drop_dead(recompute(descents(convolutions(drop_dead(share_common(fold_constants(graph)))))))
+    return drop_dead(recompute(predictions(descents(convolutions(drop_dead(share_common(fold_constants(graph))))))))
 
 
 def template(tree: Any) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mulgil.errors import TraceError
 from mulgil.ops.function import Context, Function
+from mulgil.ops.shape import Transpose
 
 
 @dataclass(eq=False)
@@ -115,10 +116,17 @@ class Node:
         return str(self.op).replace("(axis=None, keepdims=False)", "()") + (".backward" if self.phase == "backward" else "")
 
     def __repr__(self) -> str:
+        return self.text({})
+
+    def text(self, names: dict[int, str]) -> str:
+        """The call in a line. names: id of a value -> what to call it, if not by its name."""
+
+        def shown(v: Operand) -> str:
+            return names.get(id(v), v.name) if isinstance(v, Value) else repr(v)
+
         outputs = ", ".join(map(str, (v for v in self.outputs if v is not None)))
-        names = ", ".join(v.name if isinstance(v, Value) else repr(v) for v in self.inputs)
-        kept = [v.name for v in self.saved if isinstance(v, Value)] if self.phase == "backward" else []
-        return f"{outputs} = {self.title}({names}{'; ' + ', '.join(kept) if kept else ''})"
+        kept = [shown(v) for v in self.saved if isinstance(v, Value)] if self.phase == "backward" else []
+        return f"{outputs} = {self.title}({', '.join(map(shown, self.inputs))}{'; ' + ', '.join(kept) if kept else ''})"
 
 
 @dataclass
@@ -157,6 +165,11 @@ class Graph:
         state = [v for v in self.values() if v.kind == "state"]
         lines = [f"inputs:  {', '.join(map(str, self.inputs))}"]
         lines.append(f"state:   {len(state)} arrays, {sum(v.nbytes for v in state):,} bytes")
-        lines += [f"  {node}" for node in self.nodes]
+        names: dict[int, str] = {}
+        for node in self.nodes:
+            if isinstance(node.op, Transpose) and len(node.inputs[0].shape) == 2:
+                names[id(node.outputs[0])] = f"{names.get(id(node.inputs[0]), node.inputs[0].name)}.T"
+            else:
+                lines.append(f"  {node.text(names)}")
         lines.append(f"results: {', '.join(map(str, self.results))}")
         return "\n".join(lines)

@@ -12,6 +12,8 @@ import numpy as np
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend
+from mulgil.compile.kernels.conv_few import ConvFew
+from mulgil.compile.kernels.dense_few import DenseFew
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
@@ -50,7 +52,8 @@ class Program:
         self.kernels: dict[str, str] = {}
         self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
-        self._single_blas = any(isinstance(step, Node) and isinstance(step.op, KernelOp) for step in steps)  # kernels have own threads
+        ours = [step.op for step in steps if isinstance(step, Node) and isinstance(step.op, KernelOp)]
+        self._single_blas = not all(isinstance(op, (ConvFew, DenseFew)) for op in ours)  # kernels have threads of their own
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
@@ -202,9 +205,9 @@ class Program:
         given = [Argument(v.dtype.str, (n,), passed=a is None) for v, n, a in zip(values, elements, arrays, strict=True)]
         cuts = [np.array(share) for share in threads.shares(launch.items, launch.operations)]
         scratch = launch.scratch + launch.scratch_each * max(int(stop - start) for start, stop in cuts)
-        arguments = (SHARE, *given, Argument(launch.dtype.str, (scratch,)))
-        spec = Spec(launch.source, arguments, (launch.dtype.name, launch.image.lanes))
-        self._shared[name] = spec, [[cut, *arrays, aligned(scratch, launch.dtype)] for cut in cuts]
+        dtype, lanes = launch.vector
+        spec = Spec(launch.source, (SHARE, *given, Argument(dtype.str, (scratch,))), (dtype.name, lanes))
+        self._shared[name] = spec, [[cut, *arrays, aligned(scratch, dtype)] for cut in cuts]
         passed = ", ".join(f"ravel({self._name(v)})" for v, a in zip(values, arrays, strict=True) if a is None)
         return [f"{name}({passed})  # {', '.join(v.name for v in values)}"]
 

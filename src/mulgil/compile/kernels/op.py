@@ -44,8 +44,8 @@ class Launch:
 
     share: [start, stop), which of `items` to do; they cost the same and no result depends on how they are shared.
     arguments: name -> value. sizes: name -> number, constants of the source. scratch: elements of memory that each share needs
-    for itself, and scratch_each: for each of its items besides. operations: how many the call does, to judge whether threads are
-    worth while.
+    for itself, and scratch_each: for each of its items besides; zeros at first. operations: how many the call does, to judge
+    whether threads are worth while. vectors: dtype and lanes, where no argument lies in lanes.
     """
 
     body: Text
@@ -55,20 +55,19 @@ class Launch:
     operations: int
     scratch: int = 0
     scratch_each: int = 0
+    vectors: tuple[np.dtype, int] | None = None
 
     @property
-    def image(self) -> Value:
-        """The value that decides the lanes."""
-        return max((v for v in self.arguments.values() if v.lanes), key=lambda v: v.dtype.kind == "f")
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the vectors' elements."""
-        return self.image.dtype if self.image.dtype.kind == "f" else np.dtype(np.float32)
+    def vector(self) -> tuple[np.dtype, int]:
+        """The dtype and number of a vector's elements: those of the images."""
+        if self.vectors:
+            return self.vectors
+        image = max((v for v in self.arguments.values() if v.lanes), key=lambda v: v.dtype.kind == "f")
+        return image.dtype if image.dtype.kind == "f" else np.dtype(np.float32), image.lanes
 
     @property
     def source(self) -> str:
-        sizes = {**self.sizes, "LANES": self.image.lanes}
+        sizes = {**self.sizes, "LANES": self.vector[1]}
         sizes |= {f"{name}_size": prod(v.shape[1:]) for name, v in self.arguments.items() if v.lanes}
         head = [f"def kernel({', '.join(['share', *self.arguments, 'scratch'])}):"]
         head += [f"    {', '.join(sizes)} = {', '.join(map(str, sizes.values()))}"]

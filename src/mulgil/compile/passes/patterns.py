@@ -15,6 +15,7 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import conv, pool
+from mulgil.compile.kernels.conv_few import FEW, ConvFew
 from mulgil.compile.kernels.op import FromLanes, ToLanes
 from mulgil.compile.kernels.vector import lanes_for
 from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
@@ -92,12 +93,19 @@ class Patterns:
             window = pooling.op.kernel  # type: ignore[attr-defined]
             self._folded.add(id(last))
             last = pooling.outputs[0]
-        op = conv.ConvForward(node.op, relu is not None, window)  # type: ignore[arg-type]
-        x_last = self.in_lanes(x)
-        winner = self._wanted_winner(pooling) if window else None
-        self._emit(node, op, (x_last, *node.inputs[1:]), (last, winner), x_last.lanes)
+        if self._is_few(node):
+            self._emit(node, ConvFew(node.op, relu is not None, window), (self.in_order(x), *node.inputs[1:]), (last,), 0)  # type: ignore[arg-type]
+        else:
+            op = conv.ConvForward(node.op, relu is not None, window)  # type: ignore[arg-type]
+            x = self.in_lanes(x)
+            self._emit(node, op, (x, *node.inputs[1:]), (last, self._wanted_winner(pooling) if window else None), x.lanes)
         self._done.update(id(n) for n in (relu, pooling if window else None) if n is not None)
         return True
+
+    def _is_few(self, node: Node) -> bool:
+        """Whether these are predictions for a few images."""
+        gradients = any(n.phase == "backward" for n in self.graph.nodes)
+        return node.inputs[0].shape[0] <= FEW and node.op.groups == 1 and not gradients  # type: ignore[attr-defined]
 
     def _MaxPool2d_forward(self, node: Node) -> bool:
         x = node.inputs[0]

@@ -7,7 +7,12 @@ from math import prod
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels.blas import Descend, gemm
+from mulgil.compile.kernels.conv_few import FEW
+from mulgil.compile.kernels.dense_few import DenseFew
+from mulgil.ops.elementwise import Add
 from mulgil.ops.linalg import MatMul
+from mulgil.ops.mathematics import ReLU
+from mulgil.ops.shape import Transpose
 from mulgil.ops.update import SGD
 
 WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
@@ -32,6 +37,48 @@ def descents(graph: Graph) -> Graph:
         op = Descend(node.op.weight_decay)  # type: ignore[attr-defined]
         nodes.append(replace(node, op=op, inputs=(parameter, *product.inputs, lr), saved=()))
     return Graph(graph.inputs, graph.results, nodes).check()
+
+
+def predictions(graph: Graph) -> Graph:
+    """Linear layers of a few samples, where nobody asks for gradients, are one call with bias and ReLU."""
+    if any(node.phase == "backward" or node.op.inplace for node in graph.nodes):
+        return graph
+    readers: dict[int, list[Node | None]] = {id(v): [None] for v in graph.results}
+    for node in graph.nodes:
+        for v in node.reads():
+            readers.setdefault(id(v), []).append(node)
+    turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
+    nodes: list[Node] = []
+    done: set[int] = set()
+    for node in graph.nodes:
+        weight = turned.get(id(node.inputs[1])) if isinstance(node.op, MatMul) else None
+        if id(node) in done:
+            continue
+        if weight is None or not _is_dense(node, weight):
+            nodes.append(node)
+            continue
+        add = _next(readers, node, Add)
+        add = add if add is not None and add.inputs[1].shape == weight.shape[:1] and add.inputs[1].dtype == weight.dtype else None
+        relu = _next(readers, add or node, ReLU)
+        last = relu or add or node
+        done.update(id(n) for n in (add, relu) if n is not None)
+        inputs = (node.inputs[0], weight, *([add.inputs[1]] if add else []))
+        nodes.append(replace(last, op=DenseFew(relu is not None), inputs=inputs, saved=()))
+    return Graph(graph.inputs, graph.results, nodes).check()
+
+
+def _is_dense(node: Node, weight: Value) -> bool:
+    x = node.inputs[0]
+    plain = isinstance(x, Value) and len(x.shape) == 2 and x.shape[0] <= FEW and x.dtype == weight.dtype
+    return plain and weight.dtype.char in "fd" and weight.kind == "state" and weight.array.flags.c_contiguous and bool(prod(weight.shape))
+
+
+def _next(readers: dict[int, list[Node | None]], node: Node, kind: type) -> Node | None:
+    """The one call that reads what this one makes, if it is of that kind."""
+    found = readers.get(id(node.outputs[0]), [])
+    if len(found) != 1 or found[0] is None or type(found[0].op) is not kind or found[0].inputs[0] is not node.outputs[0]:
+        return None
+    return found[0]
 
 
 def _is_product(node: Node) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.ops.elementwise import Fill
 from mulgil.ops.random import Dropout
-from mulgil.ops.shape import Reshape
+from mulgil.ops.shape import Reshape, Transpose
 
 LARGEST = 1 << 12  # elements of a folded constant: larger ones are not worth the memory
 
@@ -19,11 +19,12 @@ def share_common(graph: Graph) -> Graph:
     """A call that was made before with the same inputs is not made again: its outputs are the earlier ones.
 
     Forward and backward of softmax and cross-entropy, each written to stand alone, share their exponentials this way. Equal
-    constants are one, and reshaping to the same shape is nothing.
+    constants are one; reshaping to the same shape is nothing, and so is transposing twice.
     """
     same: dict[int, Value] = {}
     earlier: dict[tuple, Node] = {}
     constants: dict[tuple, Value] = {}
+    turned: dict[int, Value] = {}  # id of a transposed matrix -> the matrix
     nodes = []
 
     def now(operand: Any) -> Any:
@@ -37,6 +38,11 @@ def share_common(graph: Graph) -> Graph:
         if isinstance(node.op, Reshape) and node.phase == "forward" and node.outputs[0] and node.outputs[0].shape == node.inputs[0].shape:
             same[id(node.outputs[0])] = node.inputs[0]
             continue
+        if isinstance(node.op, Transpose) and node.phase == "forward" and len(node.inputs[0].shape) == 2:
+            turned[id(node.outputs[0])] = node.inputs[0]
+            if id(node.inputs[0]) in turned:  # twice is not at all
+                same[id(node.outputs[0])] = turned[id(node.inputs[0])]
+                continue
         pure = not node.op.inplace and not isinstance(node.op, Dropout)
         operands = node.inputs if node.phase == "forward" else (*node.inputs, None, *node.saved)
         key = (type(node.op), repr(node.op), node.phase, node.needs, tuple(id(v) if isinstance(v, Value) else repr(v) for v in operands))
