@@ -67,7 +67,7 @@ class device:
 CPU = device("cpu")
 
 
-class set_num_threads:  # noqa: N801 - called like PyTorch's function
+class set_num_threads:
     """Let matrix products and compiled kernels use so many threads, from now on, or within `with set_num_threads(1): ...`.
 
     The same seed gives the same bits for a given number. On a busy machine one thread can be many times faster than two:
