@@ -1,4 +1,4 @@
-"""Pictures: the right panels with the right text, bounded work; the plotter counts as noggin does."""
+"""Pictures: the right panels with the right text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mulgil import plot
-from mulgil.errors import OptionError, ShapeError
+from mulgil.errors import ShapeError
 
 matplotlib = pytest.importorskip("matplotlib")
 
@@ -74,61 +74,3 @@ def test_curves() -> None:
 def test_png(tmp_path) -> None:
     path = plot.save_png(plot.curves([{"epoch": 1, "train_loss": 1.0}]), tmp_path / "new" / "c.png")
     assert path.read_bytes().startswith(b"\x89PNG")
-
-
-def test_plotter_weighs_batches_and_marks_epochs() -> None:
-    plotter, figure, axes = plot.create_plot(["loss", "accuracy"])
-    for value, size in ((1.0, 100), (2.0, 50)):
-        plotter.set_train_batch({"loss": value, "accuracy": value / 2, "ignored": 0}, batch_size=size)
-    plotter.set_test_batch({"accuracy": 0.25}, batch_size=10)
-    plotter.set_test_batch({"accuracy": np.float32(0.75)}, batch_size=30)
-    plotter.set_train_epoch()
-    plotter.set_test_epoch()
-    plotter.set_train_batch({"loss": 0.5, "accuracy": 1}, batch_size=100)
-    plotter.plot()
-    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes[1].lines}
-    assert lines["train, batches"] == ([1, 2, 3], [0.5, 1.0, 1.0])
-    assert lines["train, epochs"] == ([2], [pytest.approx(200 / 3 / 100)])
-    assert lines["test, epochs"] == ([2], [0.625])
-    assert [line.get_label() for line in axes[0].lines] == ["train, batches", "train, epochs"]  # no test loss was given
-    assert axes.shape == (2,) and figure is axes[0].figure
-
-
-def test_plotter_draws_only_when_asked_without_a_window_and_few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    plotter, _, axes = plot.create_plot("loss")
-    drawn = []
-    monkeypatch.setattr(plotter, "_draw_metric", lambda *a: drawn.append(a))
-    for i in range(5000):
-        plotter.set_train_batch({"loss": i}, batch_size=1)
-    assert not drawn
-    monkeypatch.undo()
-    plotter.plot()
-    assert len(axes.lines[0].get_xdata()) <= 2000
-
-
-def test_in_a_window_drawing_takes_a_bounded_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mulgil.plot import live
-
-    now = [0.0]
-    monkeypatch.setattr(live.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(live, "_interactive", lambda: True)
-    plotter, _, _ = plot.create_plot("loss", max_fraction_spent_plotting=0.1)
-    drawings = []
-
-    def draw(*arguments) -> None:
-        drawings.append(now[0])
-        now[0] += 1.0  # each drawing takes a second
-
-    monkeypatch.setattr(plotter, "_draw_metric", draw)
-    for _ in range(1000):
-        now[0] += 0.1  # a batch
-        plotter.set_train_batch({"loss": 0.0}, batch_size=1)
-    assert 5 <= len(drawings) <= 0.1 * now[0] + 2
-
-
-def test_create_plot_refuses() -> None:
-    for arguments, options in (([], {}), (["a", "b"], {"nrows": 1})):
-        with pytest.raises(OptionError):
-            plot.create_plot(arguments, **options)
-    with pytest.raises(OptionError):
-        plot.create_plot("a")[0].set_train_batch({"a": 1}, batch_size=0)
