@@ -50,6 +50,17 @@ def atomic_file(path: str | os.PathLike, mode: int = 0o666) -> Iterator[BinaryIO
                 part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        full = error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
         hint = "free some space on that disk" if full else "make that folder writable, or choose another one"
         raise DataError(f"{path}: the file cannot be written", error.strerror or str(error), hint) from error
+
+
+def sync_folder(folder: str | os.PathLike) -> None:
+    """Flush a folder's list of names to the disk, so that a file moved into it survives a power cut; where that cannot be, nothing."""
+    if hasattr(os, "O_DIRECTORY"):
+        with suppress(OSError):
+            number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)

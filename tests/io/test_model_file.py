@@ -8,6 +8,8 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from collections import namedtuple
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 
 from mulgil import nn, optim
 from mulgil.autograd import Parameter, Tensor
-from mulgil.errors import DataError, ModelFileError, MulgilError
+from mulgil.errors import DataError, ModelFileError
 from mulgil.io import load, read_info, save
 
 rng = np.random.default_rng(0)
@@ -154,15 +156,18 @@ def test_a_checkpoint_of_model_and_optimizer_comes_back(tmp_path: Path) -> None:
             np.testing.assert_array_equal(other.state_dict()["state"][key][name].array, value.array)
 
 
-@pytest.mark.parametrize(
-    "value", [lambda x: x, object(), {(1,): 2}, np.array([object()]), np.array(["a"]), {"a": {1, 2}}, print, np.float32(1).astype]
-)
+Pair, Mode = namedtuple("Pair", "a b"), IntEnum("Mode", "ONE TWO")
+UNKNOWN = [lambda x: x, object(), {(1,): 2}, np.array([object()]), np.array(["a"]), {"a": {1, 2}}, print, np.float32(1).astype]
+UNKNOWN += [Pair(1, 2), Mode.ONE, b"bytes", 1j, Path("."), [nn.Linear(1, 1), {"deep": range(3)}], np.array([1j]), np.random.default_rng()]
+
+
+@pytest.mark.parametrize("value", UNKNOWN, ids=lambda value: type(value).__name__)
 def test_what_cannot_be_saved_is_named(value: object, tmp_path: Path) -> None:
-    model = nn.Linear(2, 2)
-    model.strange = value
+    model = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(2, 2)))
+    model[1][0].strange = value
     with pytest.raises(ModelFileError) as caught:
         save(model, tmp_path / "new" / "m")
-    assert "strange" in str(caught.value) and not (tmp_path / "new" / "m").exists()
+    assert "1.0.strange" in str(caught.value) and not (tmp_path / "new" / "m").exists()
 
 
 def test_an_object_that_contains_itself_is_refused(tmp_path: Path) -> None:
@@ -285,51 +290,6 @@ def test_forged_headers(name: str, tmp_path: Path) -> None:
     forged = rewritten(tmp_path / "m", tmp_path / "forged", FORGERIES[name])
     with pytest.raises(ModelFileError):
         load(forged)
-
-
-def test_another_version_is_named(tmp_path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"a": np.zeros(1)}, tmp_path / "m", {"mulgil": "2", "object": "{}", "crc32": "0"})
-    with pytest.raises(ModelFileError, match="format"):
-        load(tmp_path / "m")
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, dict]:
-    path = tmp_path_factory.mktemp("saved") / "m"
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.25), nn.Linear(4, 2))
-    save(model, path, info={"classes": ["a", "b"]})
-    return path, path.read_bytes(), {name: value.tolist() for name, value in model.state_dict().items()}
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_file_is_refused_or_means_the_same(saved: tuple, data: st.DataObject) -> None:
-    path, content, state = saved
-    damaged = bytearray(content)
-    kind = data.draw(st.sampled_from(["flip", "cut", "longer", "splice"]))
-    at = data.draw(st.integers(0, len(damaged) - 1))
-    if kind == "flip":
-        damaged[at] ^= 1 << data.draw(st.integers(0, 7))
-    elif kind == "cut":
-        del damaged[at:]
-    elif kind == "longer":
-        damaged += data.draw(st.binary(min_size=1, max_size=9))
-    else:
-        piece = data.draw(st.binary(max_size=12))
-        damaged[at : at + data.draw(st.integers(0, 12))] = piece
-    broken = path.with_name("broken")
-    broken.write_bytes(bytes(damaged))
-    try:
-        again = load(broken)
-    except MulgilError:
-        return
-    # what still loads has lost nothing: at most the mark of mulgil's format, and then it is a plain dict of tensors
-    found = again if isinstance(again, dict) else again.state_dict()
-    if isinstance(again, nn.Module):
-        assert {name: value.tolist() for name, value in found.items()} == state
-        assert again[3].p == 0.25
 
 
 values = st.recursive(

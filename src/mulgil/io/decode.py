@@ -58,7 +58,7 @@ class Decoder:
         if kind == "float":
             return float(_expect(value["value"], str))
         if kind == "dtype":
-            return np.dtype(_expect(value["name"], str))
+            return _dtype(_expect(value["name"], str))
         if kind == "device":
             return device(_expect(value["name"], str))
         if kind == "function":
@@ -114,6 +114,13 @@ class Decoder:
             else:
                 module.add_module(name, member)
         return module
+
+
+def _dtype(name: str) -> np.dtype:
+    dtype = np.dtype(name)
+    if dtype.kind not in "biufc" or dtype.name != name:
+        raise ValueError(f"{name!r} is not a dtype of numbers")
+    return dtype
 
 
 def _plain_key(key: Any) -> Any:

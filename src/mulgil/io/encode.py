@@ -14,6 +14,7 @@ stored once and is one object again after loading.
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from mulgil.errors import ModelFileError
 
 MAX_DEPTH = 100  # of values inside values
 # What a Module keeps for itself: the tree is written apart, hooks are code and stay behind.
-BOOKKEEPING = frozenset({"training", "_kinds", "_transient", "_forward_hooks", "_forward_pre_hooks"})
+BOOKKEEPING = frozenset({"training", "_kinds", "_transient", "_forward_hooks", "_forward_pre_hooks", "_watch"})
 
 
 class Encoder:
@@ -39,8 +40,12 @@ class Encoder:
 
     def encode(self, value: Any, path: str = "") -> Any:
         """JSON for `value`, which stands at `path` (a dotted name) in the object that is saved."""
-        if value is None or isinstance(value, (bool, str)):
+        if isinstance(value, Enum) or (isinstance(value, tuple) and hasattr(value, "_fields")):  # would come back as less than it is
+            raise _unknown(value, path)
+        if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, str):
+            return _text(value, path)
         if isinstance(value, (int, np.integer)):
             return int(value)
         if isinstance(value, (float, np.floating)):
@@ -65,11 +70,7 @@ class Encoder:
         name = getattr(value, "__name__", "")
         if callable(value) and getattr(nn.functional, name, None) is value:
             return {"$kind": "function", "name": name}
-        raise ModelFileError(
-            "save: a file holds modules, tensors, numbers, text, lists and dicts, no code and no other objects",
-            f"{path or 'the object'} is a {type(value).__qualname__}",
-            "make it a layer (nn.ReLU() in place of a function of your own), or save the weights alone: save(model.state_dict(), path)",
-        )
+        raise _unknown(value, path)
 
     def _tensor(self, value: Tensor | np.ndarray, path: str) -> dict:
         if id(value) not in self._seen:
@@ -90,13 +91,21 @@ class Encoder:
         entry: dict[str, Any] = {}
         self.modules.append(entry)
         values, kinds = vars(module), module._kinds
-        settings = {k: v for k, v in values.items() if k not in BOOKKEEPING and k not in kinds}
+        settings = {k: v for k, v in values.items() if k not in BOOKKEEPING and k not in kinds and not (k == "info" and v == {})}
         entry["class"] = class_name(type(module))
         entry["training"] = bool(module.training)
         entry["attributes"] = {k: self.encode(v, _join(path, k)) for k, v in settings.items()}
         entry["members"] = [[k, kind, self.encode(values[k], _join(path, k))] for k, kind in kinds.items()]
         entry["transient"] = sorted(module._transient)
         return index
+
+
+def _unknown(value: Any, path: str) -> ModelFileError:
+    return ModelFileError(
+        "save: a file holds modules, tensors, numbers, text, lists and dicts, no code and no other objects",
+        f"{path or 'the object'} is a {type(value).__qualname__}",
+        "make it a layer (nn.ReLU() in place of a function of your own), or save the weights alone: save(model.state_dict(), path)",
+    )
 
 
 def _plain_array(value: Tensor | np.ndarray, path: str) -> np.ndarray:
@@ -115,7 +124,16 @@ def _plain_array(value: Tensor | np.ndarray, path: str) -> np.ndarray:
 
 
 def _is_dtype(value: Any) -> bool:
-    return isinstance(value, np.dtype) or issubclass(value, np.generic)
+    return (isinstance(value, np.dtype) or issubclass(value, np.generic)) and np.dtype(value).kind in "biufc"
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        got = f"{path or 'the object'} is {value!r}"
+        raise ModelFileError("save: text must be Unicode", got, "half a surrogate pair stands in it: leave it out") from None
+    return value
 
 
 def _key(key: Any, path: str) -> Any:

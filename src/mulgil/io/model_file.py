@@ -1,8 +1,9 @@
 """`save` and `load`: a whole model in one safetensors file.
 
 The tensors stand in the file under their state_dict names, so any safetensors reader can use them. The metadata holds
-three strings: "mulgil" (the format's number), "object" (JSON: the module tree, see `encode`, your `info`, and a checksum of
-each tensor) and "crc32" (of that JSON). Format: https://github.com/huggingface/safetensors
+three strings: "mulgil" (the format's number), "object" (JSON: the module tree with settings and what the model knows, see
+`encode`, your `info`, and a checksum of each tensor) and "crc32" (of that JSON). The same object gives the same bytes.
+Format: https://github.com/huggingface/safetensors
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from mulgil.io.decode import Decoder, by_name
 from mulgil.io.encode import Encoder
 
 FORMAT = 1
+MAX_HEADER = 100_000_000  # bytes, the limit of safetensors' readers
+DTYPES = {"BOOL", "U8", "I8", "U16", "I16", "F16", "U32", "I32", "F32", "U64", "I64", "F64"}
 OURS = {"mulgil", "object", "crc32"}  # the strings of the metadata
 PathLike = str | os.PathLike[str]
 
 
 def save(obj: Any, path: PathLike, info: Mapping[str, Any] | None = None) -> None:
-    """Write a model to `path`: the module tree with its settings and weights. Any name will do, also `model.pth`.
+    """Write a model to `path`: module tree, settings, weights, and `model.info`. Any name will do, also `model.pth`.
 
     Args:
         obj: a Module of any class, a state_dict, or a tree of dicts, lists, numbers, text and tensors (a checkpoint).
         path: the file; missing folders are made. It is written whole or not at all.
-        info: what belongs to the model besides its weights (preprocessing, class names), as plain JSON; see `read_info`.
+        info: more of what belongs to the model besides its weights, as plain JSON. It joins `model.info` when the file is
+            loaded; see `read_info`.
 
     Of a class of your own the file holds the name, the layers and the plain attributes, not the code: `load` finds the
     class in the program that loads. Hooks stay behind. GPU arrays are written as they are and loaded to the CPU.
@@ -50,11 +54,26 @@ def save(obj: Any, path: PathLike, info: Mapping[str, Any] | None = None) -> Non
     header["checksums"] = {name: _checksum(array) for name, array in encoder.arrays.items()}
     try:
         text = json.dumps(header, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+        metadata = {"mulgil": str(FORMAT), "object": text, "crc32": str(zlib.crc32(text.encode()))}
+    except (TypeError, ValueError, RecursionError) as error:
         raise ModelFileError("save: info must be plain JSON", str(error), "use numbers, text, lists and dicts") from None
-    metadata = {"mulgil": str(FORMAT), "object": text, "crc32": str(zlib.crc32(text.encode()))}
+    start, tensors = _in_order(to_bytes(encoder.arrays, metadata))
+    if len(start) > MAX_HEADER:
+        got = f"{len(start):,} bytes of settings and names"
+        raise ModelFileError("save: all but the tensors may take 100 MB", got, "make arrays of long lists of numbers")
     with atomic_file(path) as file:
-        file.write(to_bytes(encoder.arrays, metadata))
+        file.write(start)
+        file.write(tensors)
+
+
+def _in_order(content: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file with its metadata in order of their names, where the library has another order in each run: (header, tensors)."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
 def load(
@@ -75,26 +94,42 @@ def load(
     Nothing in a file is run, and no constructor is called.
 
     Raises:
-        ModelFileError: not a model file, damaged, written by a newer version, or a class is missing.
+        ModelFileError: not a model file, damaged, of another version, or a class is missing.
     """
     header, arrays = _read(Path(path))
     if header is None:
         obj: Any = {name: Tensor(array) for name, array in arrays.items()}
     else:
-        extra = by_name(classes)
-        try:
-            obj = Decoder(header["modules"], arrays, extra).decode(header["root"])
-        except ModelFileError:
-            raise
-        except Exception as error:  # whatever a damaged header provokes has one meaning
-            raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        obj = _decoded(path, header, header["root"], arrays, by_name(classes))
+        if header["info"] and isinstance(obj, nn.Module) and isinstance(obj.info, dict):
+            obj.info.update(header["info"])
     return obj if map_location is None else _moved(obj, map_location)
 
 
 def read_info(path: PathLike) -> dict[str, Any]:
-    """The `info` that `save` was given; empty for a file that has none. Raises as `load` does."""
+    """`model.info` of a file, with the `info` that `save` was given, without loading the model; its class need not be there.
+
+    Empty for a file that has none. Raises as `load` does.
+    """
     header, _ = _read(Path(path), tensors=False)
-    return header.get("info", {}) if header else {}
+    if header is None:
+        return {}
+    root = header["root"]
+    try:
+        own = header["modules"][root["index"]]["attributes"].get("info") if root["$kind"] == "module" else None
+    except (TypeError, KeyError, IndexError, AttributeError):  # a plain value, or a damaged header
+        own = None
+    known = _decoded(path, header, own, {}, {})
+    return {**(known if isinstance(known, dict) else {}), **header["info"]}
+
+
+def _decoded(path: PathLike, header: dict, value: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:
+    try:
+        return Decoder(header["modules"], arrays, classes).decode(value)
+    except ModelFileError:
+        raise
+    except Exception as error:  # whatever a damaged header provokes has one meaning
+        raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 def _read(path: Path, tensors: bool = True) -> tuple[dict | None, dict[str, np.ndarray]]:
@@ -105,9 +140,11 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict | None, dict[str, np.n
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             header = _header(path, metadata) if OURS & metadata.keys() else None
-            arrays = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118 (not a dict)
+            names = list(file.keys()) if tensors else []
+            _refuse_dtypes(path, {name: file.get_slice(name).get_dtype() for name in names})
+            arrays = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise _damaged(path, f"{type(error).__name__}: {error}") from None  # its text may hold the whole header
     if header is not None and tensors:
         found = {name: _checksum(array) for name, array in arrays.items()}
         if found != header.get("checksums"):
@@ -119,8 +156,12 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict | None, dict[str, np.n
 def _header(path: Path, metadata: Mapping[str, str]) -> dict:
     version = metadata.get("mulgil", "")
     if version != str(FORMAT):
-        rule = f"load: this version of mulgil reads model files of format {FORMAT}"
-        raise ModelFileError(rule, f"{path}: format {version[:20]!r}", "pip install --upgrade mulgil")
+        newer = version.isdecimal() and len(version) < 9 and int(version) > FORMAT
+        raise ModelFileError(
+            f"load: this version of mulgil reads model files of format {FORMAT}",
+            f"{path}: format {version[:20]!r}, {'from a newer mulgil' if newer else 'which it does not know (any more)'}",
+            "pip install --upgrade mulgil" if newer else "load it with the mulgil that wrote it, and save(model.state_dict(), path)",
+        )
     text = metadata.get("object", "")
     if metadata.get("crc32") != str(zlib.crc32(text.encode())):
         raise _damaged(path, "the checksum of the header does not match")
@@ -149,6 +190,13 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
+def _refuse_dtypes(path: Path, dtypes: Mapping[str, str]) -> None:
+    for name, dtype in dtypes.items():
+        if dtype not in DTYPES:
+            hint = "convert it before saving, in PyTorch: model.float()"
+            raise ModelFileError("load: tensors must have a dtype that NumPy has, with real numbers", f"{path}: {name} is {dtype}", hint)
+
+
 def _checksum(array: np.ndarray) -> int:
     """CRC-32 of dtype, shape and bytes: a file that was cut, patched or badly copied is noticed."""
     start = zlib.crc32(f"{array.dtype.name} {array.shape}".encode())
@@ -156,6 +204,7 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _damaged(path: PathLike, what: str) -> ModelFileError:
+    what = what if len(what) < 300 else f"{what[:200]} ... {what[-80:]}"
     rule = "load: the file must be a whole safetensors file, as mulgil.save writes it"
     return ModelFileError(rule, f"{path}: {what}", "save the model again, or copy the file again")
 

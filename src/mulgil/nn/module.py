@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -12,10 +13,12 @@ from mulgil.autograd import Tensor
 from mulgil.backend import device as Device
 from mulgil.backend import to_device
 from mulgil.errors import DTypeError, MulgilError
+from mulgil.nn.inputs import Calls, look
 from mulgil.nn.state import LoadResult, load_state_dict, state_dict
 from mulgil.nn.tree import ModuleTree
 
 _hook_numbers = count()
+_calls = Calls()
 
 
 class HookHandle:
@@ -62,6 +65,8 @@ class Module(ModuleTree):
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x): write one")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _calls.inside:
+            return self._outermost_call(args, kwargs)
         try:
             if self._forward_hooks or self._forward_pre_hooks:
                 return self._call_with_hooks(args, kwargs)
@@ -69,6 +74,14 @@ class Module(ModuleTree):
         except MulgilError as error:
             self._name_layer(error)
             raise
+
+    def _outermost_call(self, args: tuple, kwargs: dict) -> Any:
+        look(self, args)
+        _calls.inside = True
+        try:
+            return self(*args, **kwargs)
+        finally:
+            _calls.inside = False
 
     def _call_with_hooks(self, args: tuple, kwargs: dict) -> Any:
         for hook in tuple(self._forward_pre_hooks.values()):
@@ -89,6 +102,18 @@ class Module(ModuleTree):
             path = ".".join(part for part in (name, path) if part)
         error.__dict__["_came_from"] = self, path, kind
         error.layer = f"{path} ({kind})" if path else kind
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What belongs to a model besides its weights; `mulgil.save` keeps it in the file and `mulgil.load` brings it back.
+
+        Yours to fill, with numbers, text, lists and dicts. mulgil itself writes
+
+        - input_shape, input_range: those of a sample in the first batches of training, see `nn.inputs`. A model that meets inputs in
+          another range warns (`InputRangeWarning`). Without input_range it does not; training learns it anew.
+        - preprocessing, image_shape, classes: what the training set says of itself, see `train.remember`.
+        """
+        return {}
 
     # ------------------------------------------------------------------ state and modes
     def state_dict(self, prefix: str = "", keep_vars: bool = False) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from mulgil.autograd import Parameter, Tensor
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import ModelFileError, ShapeError
 
+COUNTER = "num_batches_tracked"  # of batch norms; as in PyTorch it may be missing, for many files do not have it
 SHOWN = 8  # names listed in a message before "and N more"
 
 
@@ -55,7 +56,7 @@ def load_state_dict(module: Any, state: Mapping[str, Any], strict: bool) -> Load
         raise TypeError(f"load_state_dict takes a dictionary of names and values, not {type(state).__name__}")
     items = list(state_items(module))
     known = {name for name, _, _ in items}
-    missing = [name for name, _, _ in items if name not in state]
+    missing = [name for name, _, _ in items if name not in state and not name.endswith(COUNTER)]
     unexpected = [name for name in state if name not in known]
     values, wrong = {}, []
     for name, tensor, owner in items:
