@@ -46,6 +46,9 @@ _LAZY = {
     "train": "mulgil.train",
     "plot": "mulgil.plot",
     "summary": "mulgil.nn:summary",
+    "interpret": "mulgil.train:interpret",
+    "Trainer": "mulgil.train:Trainer",
+    "Classifier": "mulgil.train:Classifier",
     "save": "mulgil.io:save",
     "load": "mulgil.io:load",
 }

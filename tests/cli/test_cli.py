@@ -41,9 +41,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_leaves_everything(trained: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert {p.name for p in trained.iterdir()} == {
+    assert {p.name for p in trained.iterdir() if p.name != ".lock"} == {
+        "checkpoints",
+        "config.json",
         "model.safetensors",
         "metrics.jsonl",
+        "report.html",
+        "times.jsonl",
         "summary.json",
         "samples.png",
         "mistakes.png",
@@ -236,4 +240,5 @@ def test_ctrl_c_ends_in_order_with_what_was_reached(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert summary["interrupted"] is True and summary["epochs"] == len(lines) and lines[-1]["complete"] is False
     assert load(folder / "model.safetensors")[1].weight.shape == (10, 784)
-    assert sorted(os.listdir(folder)) == ["metrics.jsonl", "model.safetensors", "summary.json"]
+    left = {".lock", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "summary.json", "times.jsonl"}
+    assert set(os.listdir(folder)) == left

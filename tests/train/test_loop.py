@@ -1,10 +1,8 @@
-"""The loop: exact metrics, stopping, records; the recipes; preprocessing; progress; runs."""
+"""The pieces of a loop of one's own: steps, exact metrics; the recipes; preprocessing."""
 
 from __future__ import annotations
 
-import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +11,12 @@ from mulgil import backend, nn, optim
 from mulgil.autograd import Tensor
 from mulgil.data import DataLoader, TensorDataset
 from mulgil.errors import ModelFileError, OptionError
-from mulgil.train import RECIPES, evaluate, fit, make_step, train_epoch
-from mulgil.train.loop import EpochRecord
+from mulgil.train import RECIPES, evaluate, make_step, train_epoch
 from mulgil.train.metrics import Meter, Metrics
 from mulgil.train.preprocess import as_json, build_transform
-from mulgil.train.progress import LiveProgress, PlainProgress, clock, epoch_line
+from mulgil.train.progress import clock
 from mulgil.train.recipes import get_recipe, make_optimizer
-from mulgil.train.run import Options, new_folder, prepare
+from mulgil.train.run import Options, prepare
 
 
 def blobs(n: int = 50, seed: int = 0) -> TensorDataset:
@@ -77,21 +74,9 @@ def test_evaluate_leaves_the_model_as_it_was() -> None:
     before = {name: value.tolist() for name, value in model.state_dict().items()}
     loader = DataLoader(blobs(), batch_size=10)
     first, second = (evaluate(model, loader, nn.CrossEntropyLoss()) for _ in range(2))
-    assert first == Metrics(second.loss, second.accuracy, second.samples, first.seconds)  # no dropout, nothing drawn
+    assert first == Metrics(second.loss, second.samples, first.seconds, second.values)  # no dropout, nothing drawn
     assert model.training and {name: value.tolist() for name, value in model.state_dict().items()} == before
     assert all(p.grad is None for p in model.parameters())
-
-
-def test_fit_learns_and_stops_after_the_batch_under_way() -> None:
-    data, model = blobs(60), nn.Linear(4, 3)
-    loader, batches = DataLoader(data, batch_size=10), []
-    optimizer = optim.SGD(model.parameters(), lr=0.5)
-    records = list(fit(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 5))
-    assert [r.epoch for r in records] == [1, 2, 3, 4, 5] and all(r.complete for r in records)
-    assert records[-1].test.loss < records[0].test.loss and records[-1].test.accuracy > 0.8
-    records = list(fit(model, loader, loader, optimizer, nn.CrossEntropyLoss(), 5, batches.append, lambda: len(batches) >= 8))
-    assert [(r.epoch, r.complete, r.train.samples) for r in records] == [(1, True, 60), (2, False, 20)]
-    assert len(batches) == 8 and records[-1].test.samples == 60
 
 
 def test_an_empty_meter_says_so() -> None:
@@ -172,61 +157,11 @@ def test_preprocessing_is_plain_data() -> None:
             build_transform(bad)
 
 
-def record(epoch: int = 2, complete: bool = True) -> EpochRecord:
-    return EpochRecord(epoch, 15, Metrics(0.33551, 0.90694, 60000, 2.0), Metrics(0.3084, 0.9146, 10000, 0.1), 0.1, 4.2, complete)
-
-
-def test_plain_progress_is_a_line_an_epoch() -> None:
-    stream = io.StringIO()
-    progress = PlainProgress(stream)
-    progress.start(15, 600)
-    progress.batch(Meter())
-    progress.epoch(record())
-    progress.close()
-    (line,) = stream.getvalue().splitlines()
-    assert line.startswith("epoch  2/15   train loss 0.3355  accuracy 0.9069   test loss 0.3084  accuracy 0.9146    30,000 images/s")
-    assert line.endswith("27 s left")
-    assert "(stopped)" in epoch_line(record(complete=False))
-
-
-def test_live_progress_leaves_a_line_an_epoch() -> None:
-    from rich.console import Console
-
-    stream = io.StringIO()
-    progress = LiveProgress(Console(file=stream, force_terminal=True, width=120, color_system=None))
-    progress.start(15, 2)
-    meter = Meter()
-    meter.add(Tensor(np.eye(3, dtype=np.float32)), Tensor(np.arange(3)), Tensor(np.float32(0.25)))
-    progress.batch(meter)
-    progress.epoch(record())
-    progress.close()
-    assert "epoch  2/15   train loss 0.3355" in stream.getvalue() and "images/s" in stream.getvalue()
-
-
 def test_clock() -> None:
     assert [clock(s).strip() for s in (0.4, 99, 125, 4200, 7325)] == ["0 s", "99 s", "2:05 min", "70:00 min", "2:02 h"]
-
-
-def test_a_run_is_repeatable_and_keeps_its_metrics(tmp_path: Path) -> None:
-    options = Options("softmax", data="digits", epochs=2, seed=5)
-    weights = []
-    for name in ("a", "b"):
-        folder = new_folder(str(tmp_path / name), "softmax")
-        run = prepare(options)
-        run.train(folder)
-        weights.append(run.model[1].weight.array.tobytes())
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert [line["epoch"] for line in lines] == [1, 2] and lines[-1]["test_accuracy"] == run.summary()["test_accuracy"]
-    assert weights[0] == weights[1]
-    assert run.summary()["parameters"] == 7850 and run.summary()["interrupted"] is False
 
 
 def test_unknown_names() -> None:
     for options in (Options("nonsense"), Options(data="nonsense")):
         with pytest.raises(OptionError, match="nonsense"):
             prepare(options)
-
-
-def test_two_runs_in_one_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert len({new_folder(None, "cnn") for _ in range(3)}) == 3

@@ -18,6 +18,8 @@ COMMANDS = {
     "train": ("mulgil.cli.train:train", "Train a classifier and show what it learned."),
     "eval": ("mulgil.cli.evaluate:evaluate", "Loss and accuracy of a saved model on a test set."),
     "predict": ("mulgil.cli.predict:predict", "What a saved model sees in image files."),
+    "sweep": ("mulgil.cli.sweep:sweep", "Train with many settings and see what they do."),
+    "runs": ("mulgil.cli.runs:runs", "List, show and compare the runs that were kept."),
     "data": ("mulgil.cli.data:data", "List, download and describe the data sets."),
     "cache": ("mulgil.cli.cache:cache", "The kernels that were compiled for this machine."),
     "recipes": ("mulgil.cli.recipes:recipes", "The programs that `mulgil train` can run."),

@@ -28,6 +28,22 @@ class PositiveFloat(click.ParamType):
         return number
 
 
+class Interval(click.ParamType):
+    """How often checkpoints are written: 500steps, 30s, 2min, end."""
+
+    name = "interval"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from mulgil.errors import OptionError
+        from mulgil.train.checkpoint import Every
+
+        try:
+            Every.parse(value)
+        except OptionError as error:
+            self.fail(f"{error.got} is not a time ({error.hint})", param, ctx)
+        return value
+
+
 data_root_option = click.option(
     "--data-root", metavar="DIR", help="Folder of the data files (default: $MULGIL_DATA, then the user's cache)."
 )

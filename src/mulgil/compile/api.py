@@ -86,7 +86,10 @@ class Compiled:
         return {key: plan.program for key, plan in self._plans.items()}
 
     def __call__(self, *args: Any) -> Any:
-        key = self._signature(args)
+        return self.at(self.signature(args), args)
+
+    def at(self, key: tuple, args: tuple) -> Any:
+        """The call of these arguments, whose `signature` is known."""
         if key == self._recent[0]:
             plan = self._recent[1]
         elif key in self._plans:
@@ -108,7 +111,8 @@ class Compiled:
             action()
         return Tensor.of(results[0]) if plan.structure is True else rebuilt(plan.structure, iter(results))
 
-    def _signature(self, args: tuple) -> tuple:
+    def signature(self, args: tuple) -> tuple:
+        """What decides which plan serves these arguments now."""
         parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules], *[o.settings() for o in self._optimizers]]
         for a in args:
             if isinstance(a, Tensor):

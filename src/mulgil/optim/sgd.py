@@ -52,7 +52,8 @@ class SGD(Optimizer):
         return {"lr": group["lr"], "momentum": group["momentum"]}
 
     def fixed(self, group: dict[str, Any]) -> tuple:
-        return bool(group["momentum"]), group["dampening"], group["weight_decay"], group["nesterov"]
+        first = bool(group["dampening"]) and not self.state  # of which the gradient is not dampened
+        return bool(group["momentum"]), group["dampening"], group["weight_decay"], group["nesterov"], first
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         decay = group["weight_decay"]

@@ -44,7 +44,7 @@ def sweep(rows: Sequence[Mapping[str, Any]], settings: Sequence[str], title: str
 
 
 def _axis(axes: Any, name: str, values: Sequence[Any]) -> Any:
-    """Prepare the horizontal axis; returns where a value stands on it: numbers on a logarithmic scale where they span much, names in a row."""
+    """Prepare the horizontal axis: numbers that span much on a logarithmic scale, names in a row. Returns where a value stands on it."""
     distinct = sorted(set(values))
     if not all(_number(value) for value in distinct):
         axes.set_xticks(range(len(distinct)), [str(value) for value in distinct])

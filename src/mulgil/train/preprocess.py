@@ -5,15 +5,19 @@ A description is a sequence of (name, arguments): `(("ToTensor", {}), ("Normaliz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from mulgil.data import transforms
 from mulgil.errors import ModelFileError
 
 Steps = Sequence[tuple[str, dict[str, Any]]]
 
-ALLOWED = ("ToTensor", "Normalize", "Pad", "Resize")  # what a file may name
+ALLOWED = ("ToTensor", "Normalize", "Pad", "Resize", "Flatten")  # what a file may name
 
 
 def build_transform(steps: Steps) -> transforms.Compose:
@@ -34,3 +38,19 @@ def build_transform(steps: Steps) -> transforms.Compose:
 def as_json(steps: Steps) -> list:
     """The description as JSON holds it."""
     return [[name, dict(arguments)] for name, arguments in steps]
+
+
+def describe_transform(transform: Callable | None) -> list | None:
+    """The description of a transform, as JSON holds it: [] for None. None for one that holds other steps than `ALLOWED`."""
+    if transform is None:
+        return []
+    if type(transform) is transforms.Compose:
+        parts = [describe_transform(step) for step in transform.transforms]
+        return None if None in parts else [step for part in parts for step in part or ()]
+    name = type(transform).__name__
+    if name not in ALLOWED or type(transform) is not getattr(transforms, name):
+        return None
+    settings = {key: getattr(transform, key) for key in inspect.signature(type(transform)).parameters}
+    if name == "Normalize":
+        settings.pop("inplace")  # how, not what
+    return [[name, json.loads(json.dumps(settings, default=lambda value: np.asarray(value).tolist()))]]

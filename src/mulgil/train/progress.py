@@ -1,112 +1,181 @@
-"""What a person sees while it trains: a live line on a terminal, a plain line an epoch elsewhere."""
+"""What a person sees while it trains: a live line on a terminal, one output in a notebook, a plain line an epoch elsewhere."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
-from mulgil.train.loop import EpochRecord
-from mulgil.train.metrics import Meter
+from mulgil.train.callbacks import Callback
+from mulgil.train.metrics import Metrics
 
-
-class Progress(Protocol):
-    """Told what happens: `start`, `batch` after each batch, `epoch` after each epoch, `close` at the end whatever happened."""
-
-    def start(self, epochs: int, batches: int) -> None: ...
-    def batch(self, meter: Meter) -> None: ...
-    def epoch(self, record: EpochRecord) -> None: ...
-    def close(self) -> None: ...
+INTERVAL = 0.2  # seconds: at most 5 refreshes a second
+SHARE = 0.003  # of the time may go into drawing
+LINES = 20  # epochs that a notebook shows
 
 
-class Silent:
+class Progress(Callback):
+    """Base of displays: `show(trainer, figures)` while an epoch runs, as often as is cheap, and `line(trainer, text)` after it.
+
+    part: what the second set of figures is called, "validation" or "test".
+    """
+
+    def __init__(self, part: str = "validation"):
+        self.part = part
+        self._next = 0.0
+
+    def start(self, trainer: Any) -> None:
+        self._start, self._steps, self._next = time.perf_counter(), trainer.step, 0.0
+
+    def batch(self, trainer: Any) -> None:
+        now = time.perf_counter()
+        if now < self._next:  # reading a meter costs time, on a GPU it even waits for it
+            return
+        self.show(trainer, self._figures(trainer, now))
+        end = time.perf_counter()
+        self._next = end + max(INTERVAL, (end - now) / SHARE)
+
+    def epoch(self, trainer: Any) -> None:
+        left = self._left(trainer, time.perf_counter()) if trainer.complete and trainer.epoch < trainer.epochs else 0.0
+        self.line(trainer, epoch_line(trainer, self.part) + (f"   {clock(left)} left" if left else ""))
+
+    def show(self, trainer: Any, figures: str) -> None:
+        """The epoch under way."""
+
+    def line(self, trainer: Any, text: str) -> None:
+        """An epoch that ended."""
+
+    def _figures(self, trainer: Any, now: float) -> str:
+        meter = trainer.meter
+        values = "".join(f"  {name} {value:.4f}" for name, value in meter.values.items())
+        rate = meter.samples / max(meter.seconds, 1e-9)
+        left = f"  {clock(self._left(trainer, now))} left" if trainer.batches else ""
+        return f"loss {meter.loss:.4f}{values}  {rate:>9,.0f} images/s{left}"
+
+    def _left(self, trainer: Any, now: float) -> float:
+        """Seconds, by the pace since the start of this fit."""
+        steps = trainer.step - self._steps
+        batches = trainer.batches or trainer.batch
+        done = trainer.batch if trainer.in_epoch else batches
+        ahead = (trainer.epochs - trainer.epoch) * batches + batches - done
+        return (now - self._start) / max(steps, 1) * ahead
+
+
+class Silent(Progress):
     """Shows nothing."""
 
-    def start(self, epochs: int, batches: int) -> None:
-        pass
-
-    def batch(self, meter: Meter) -> None:
-        pass
-
-    def epoch(self, record: EpochRecord) -> None:
-        pass
-
-    def close(self) -> None:
+    def batch(self, trainer: Any) -> None:
         pass
 
 
-class PlainProgress(Silent):
+class PlainProgress(Progress):
     """A line an epoch: for files, pipes and CI."""
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: TextIO | None = None, part: str = "validation"):
+        super().__init__(part)
         self.stream = stream or sys.stdout
 
-    def epoch(self, record: EpochRecord) -> None:
-        left = record.seconds / record.epoch * (record.epochs - record.epoch) if record.complete else 0.0
-        tail = f"   {clock(left)} left" if left else ""
-        print(epoch_line(record) + tail, file=self.stream, flush=True)
+    def batch(self, trainer: Any) -> None:
+        pass
+
+    def line(self, trainer: Any, text: str) -> None:
+        print(text, file=self.stream, flush=True)
 
 
-class LiveProgress(Silent):
+class LiveProgress(Progress):
     """The epoch under way as a bar that moves; each finished epoch leaves its line above."""
 
-    def __init__(self, console: Any = None):
+    def __init__(self, console: Any = None, part: str = "validation"):
         from rich.console import Console
+
+        super().__init__(part)
+        self.console = console or Console(highlight=False)
+
+    def start(self, trainer: Any) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.console = console or Console(highlight=False)
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]:>{task.fields[width]}}/{task.fields[epochs]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[figures]}"),
-            console=self.console,
-            transient=True,
-            refresh_per_second=8,
-        )
-        self._shown = 0.0
-
-    def start(self, epochs: int, batches: int) -> None:
-        self.epochs, self.batches, self.done, self.batch_number = epochs, batches, 0, 0
-        self._start = time.perf_counter()
-        self.task = self.bar.add_task("", total=batches, epoch=1, epochs=epochs, width=len(str(epochs)), figures="")
+        super().start(trainer)
+        columns = TextColumn("epoch {task.fields[number]}"), BarColumn(bar_width=24), TextColumn("{task.fields[figures]}")
+        self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)  # no thread that draws beside the training
+        self.task = self.bar.add_task("", total=None, number=number(trainer), figures="")
         self.bar.start()
 
-    def batch(self, meter: Meter) -> None:
-        self.batch_number += 1
-        now = time.perf_counter()
-        if now - self._shown < 0.1:  # reading a meter costs time, on a GPU it even waits for it
-            return
-        self._shown = now
-        share = (self.done + self.batch_number / self.batches) / self.epochs
-        left = (now - self._start) * (1 - share) / share
-        rate = meter.samples / max(meter.seconds, 1e-9)
-        figures = f"loss {meter.loss:.4f}  accuracy {meter.accuracy:.4f}  {rate:>9,.0f} images/s  {clock(left)} left"
-        self.bar.update(self.task, completed=self.batch_number, figures=figures)
+    def show(self, trainer: Any, figures: str) -> None:
+        total = trainer.batches or None
+        self.bar.update(self.task, total=total, completed=trainer.batch, number=number(trainer), figures=figures, refresh=True)
 
-    def epoch(self, record: EpochRecord) -> None:
-        self.done, self.batch_number = record.epoch, 0
-        self.console.print(epoch_line(record), style="dim" if not record.complete else None)
-        self.bar.update(self.task, completed=0, epoch=min(record.epoch + 1, self.epochs))
+    def line(self, trainer: Any, text: str) -> None:
+        self.console.print(text, style="dim" if not trainer.complete else None, soft_wrap=True)
 
-    def close(self) -> None:
+    def end(self, trainer: Any) -> None:
         self.bar.stop()
 
 
-def progress_for(stream: TextIO | None = None) -> Progress:
-    """A live line where `stream` (stdout) is a terminal, plain lines otherwise."""
+class NotebookProgress(Progress):
+    """One output under the cell, which is replaced: the last epochs' lines and the one under way."""
+
+    def __init__(self, part: str = "validation"):
+        super().__init__(part)
+        self.lines: list[str] = []
+        self._handle: Any = None
+
+    def start(self, trainer: Any) -> None:
+        super().start(trainer)
+        self.lines, self._handle = [], None
+
+    def show(self, trainer: Any, figures: str) -> None:
+        share = int(24 * trainer.batch / trainer.batches) if trainer.batches else 0
+        self._display(f"epoch {number(trainer)}   {'█' * share}{'░' * (24 - share)}   {figures}")
+
+    def line(self, trainer: Any, text: str) -> None:
+        self.lines.append(text)
+        self._display()
+
+    def end(self, trainer: Any) -> None:
+        self._display()
+
+    def _display(self, *under_way: str) -> None:
+        from IPython.display import display
+
+        skipped = len(self.lines) - LINES
+        text = "\n".join([*([f"... {skipped} epochs before"] if skipped > 0 else []), *self.lines[-LINES:], *under_way])
+        data = {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+
+def progress_for(stream: TextIO | None = None, part: str = "validation") -> Progress:
+    """One output in a notebook, a live line where `stream` (stdout) is a terminal, plain lines otherwise."""
+    if in_notebook():
+        return NotebookProgress(part)
     stream = stream or sys.stdout
-    return LiveProgress() if stream.isatty() else PlainProgress(stream)
+    return LiveProgress(part=part) if stream.isatty() else PlainProgress(stream, part)
 
 
-def epoch_line(record: EpochRecord) -> str:
+def in_notebook() -> bool:
+    """Whether this program runs in a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def number(trainer: Any) -> str:
+    """` 2/15`."""
+    return f"{trainer.epoch:>{len(str(trainer.epochs))}}/{trainer.epochs}"
+
+
+def epoch_line(trainer: Any, part: str = "validation") -> str:
     """`epoch 2/15   train loss 0.3355  accuracy 0.9069   test loss 0.3084  accuracy 0.9146   98,765 images/s`."""
-    number = f"{record.epoch:>{len(str(record.epochs))}}/{record.epochs}"
-    train, test = record.train, record.test
-    cut = "" if record.complete else "   (stopped)"
-    return (
-        f"epoch {number}   train loss {train.loss:.4f}  accuracy {train.accuracy:.4f}"
-        f"   test loss {test.loss:.4f}  accuracy {test.accuracy:.4f}   {train.rate:>7,.0f} images/s{cut}"
-    )
+
+    def figures(name: str, metrics: Metrics | None) -> str:
+        return "" if metrics is None else f"   {name} " + "  ".join(f"{key} {value:.4f}" for key, value in metrics.as_dict().items())
+
+    cut = "" if trainer.complete else "   (stopped)"
+    both = figures("train", trainer.train_metrics) + figures(part, trainer.validation_metrics)
+    return f"epoch {number(trainer)}{both}   {trainer.train_metrics.rate:>7,.0f} images/s{cut}"
 
 
 def clock(seconds: float) -> str:

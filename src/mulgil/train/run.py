@@ -1,30 +1,36 @@
-"""A whole training run: data, model, loop, and the folder that keeps what came out of it."""
+"""A whole training run: data, model, trainer, and the folder that keeps what came out of it."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mulgil import backend, nn
 from mulgil.data import DataLoader
-from mulgil.files import atomic_file
-from mulgil.train.loop import EpochRecord, fit, never
+from mulgil.errors import MulgilError, OptionError
+from mulgil.io import save
+from mulgil.train.callbacks import Callback, StopIf, never
+from mulgil.train.checkpoint import Checkpoint, Checkpoints
+from mulgil.train.feed import EVAL_BATCH
+from mulgil.train.folder import RunFolder, RunLog, write_json
+from mulgil.train.interpret import Interpretation, interpret
 from mulgil.train.preprocess import as_json, build_transform
-from mulgil.train.progress import Progress, Silent
 from mulgil.train.recipes import SMALL_BATCH, Recipe, get_recipe, make_optimizer
+from mulgil.train.report import write_report
 from mulgil.train.sources import Source, load_source
+from mulgil.train.trainer import Trainer
 
-EVAL_BATCH = 500  # large enough to be quick, small enough for the caches and for little memory
+TEST = "test"  # what the second set is called in files and on the screen: recipes are validated on the test set
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a person chooses; None: as the recipe has it."""
+    """What a person chooses; None: as the recipe has it. on_nan: see `Trainer`; checkpoint_every, keep: see `Checkpoint`."""
 
     recipe: str = "cnn"
     data: str = "auto"
@@ -36,11 +42,14 @@ class Options:
     seed: int = 0
     device: str = "cpu"
     compiled: bool = True
+    on_nan: str = "stop"
+    checkpoint_every: str = "1min"
+    keep: int = 3
 
 
 @dataclass
 class Run:
-    """A prepared run. `train()` trains it; then `records` holds its epochs and `summary()` the end."""
+    """A prepared run. `train()` trains it with its `trainer`; then `records` holds its epochs and `summary()` the end."""
 
     options: Options
     recipe: Recipe
@@ -49,46 +58,93 @@ class Run:
     epochs: int
     batch_size: int
     optimizer: Any
-    records: list[EpochRecord] = field(default_factory=list)
-    interrupted: bool = False
-    seconds: float = 0.0
+    records: list[dict[str, Any]] = field(default_factory=list)  # the lines of metrics.jsonl
+    trainer: Trainer = field(init=False)
+
+    def __post_init__(self) -> None:
+        compile, on_nan = self.options.compiled, self.options.on_nan
+        self.trainer = Trainer(self.model, self.optimizer, nn.CrossEntropyLoss(), compile=compile, on_nan=on_nan)
 
     def train(
         self,
-        folder: Path,
-        progress: Progress | None = None,
+        folder: RunFolder,
+        progress: Callback | None = None,
         should_stop: Callable[[], bool] = never,
+        callbacks: Sequence[Callback] = (),
+        state: dict[str, Any] | None = None,
     ) -> None:
-        """Train, with a line of `metrics.jsonl` in `folder` after each epoch. Ends early, in order, when `should_stop()` says so."""
+        """Train, with lines of metrics.jsonl and checkpoints in `folder`. Ends early, in order, when `should_stop()` says so.
+
+        state: of a checkpoint, to go on from. The folder must be held: `with folder.lock()`.
+        """
+        train_loader, test_loader = self.loaders()
+        watching = [progress] if progress is not None else []
+        checkpoint = Checkpoint(folder.checkpoints, self.options.checkpoint_every, self.options.keep, facts=self.settings())
+        self.trainer.callbacks = [*watching, RunLog(folder, self.records, TEST), StopIf(should_stop), *callbacks, checkpoint]
+        if state is not None:
+            self._go_on(folder, state)
         # batches of 25 are too small to be shared between threads, which on a busy machine only wait for each other
         with backend.set_num_threads(1) if self.batch_size <= SMALL_BATCH else nullcontext():
-            self._train(folder, progress or Silent(), should_stop)
+            self.trainer.fit(train_loader, test_loader, self.epochs)
 
-    def _train(self, folder: Path, progress: Progress, should_stop: Callable[[], bool]) -> None:
-        train_loader, test_loader = self.loaders()
-        progress.start(self.epochs, len(train_loader))
-        start = time.perf_counter()
+    def _go_on(self, folder: RunFolder, state: dict[str, Any]) -> None:
         try:
-            with open(folder / "metrics.jsonl", "w", encoding="utf-8") as metrics:
-                for record in fit(
-                    self.model,
-                    train_loader,
-                    test_loader,
-                    self.optimizer,
-                    nn.CrossEntropyLoss(),
-                    self.epochs,
-                    progress.batch,
-                    should_stop,
-                    self.compiled,
-                ):
-                    self.records.append(record)
-                    metrics.write(json.dumps(record.as_dict()) + "\n")
-                    metrics.flush()
-                    progress.epoch(record)
+            self.trainer.load_state_dict(state)
+        except (MulgilError, KeyError, TypeError, ValueError) as error:
+            rule = "a checkpoint goes with the model and the optimizer that it was made with"
+            hint = "was config.json edited? else start the run anew, in another folder"
+            raise OptionError(rule, f"{folder.checkpoints}: {error}", hint) from error
+
+    def finish(self, folder: RunFolder, pictures: Callable[[Run, RunFolder], list[Path]] | None = None) -> list[Path]:
+        """Keep the model, draw `pictures`, and at last write the summary, which says that all of it is there. Returns the pictures."""
+        save(self.model, folder.model, info=self.model_info())
+        try:
+            return [] if pictures is None else pictures(self, folder)
         finally:
-            progress.close()
-        self.seconds = time.perf_counter() - start
-        self.interrupted = should_stop()
+            write_json(folder.summary, self.summary())
+
+    def interpret(self) -> Interpretation:
+        """What the model says of the test images."""
+        return interpret(self.model, self.source.test, classes=self.source.classes)
+
+    def report(self, folder: RunFolder, seen: Interpretation) -> Path:
+        """Write report.html."""
+        config = folder.read_config()
+        return write_report(
+            folder.report,
+            title=f"{self.recipe.name} on {self.source.name}",
+            summary=self.summary(),
+            history=self.records,
+            model=self.model,
+            input_shape=np.asarray(self.source.test[0][0]).shape,
+            interpretation=seen,
+            images=np.asarray(self.source.test.data),
+            settings=self.settings(),
+            config={"Machine": config.get("machine") or {}, "Code": {"began": config.get("began"), **(config.get("code") or {})}},
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What the choices came to; a run that goes on must have the same."""
+        group = self.optimizer.param_groups[0]
+        return {
+            "recipe": self.recipe.name,
+            "data": self.source.name,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "optimizer": type(self.optimizer).__name__,
+            **{name: _plain(value) for name, value in group.items() if name not in ("params", "initial_lr")},
+            "seed": self.options.seed,
+            "device": self.options.device,
+            "compiled": self.compiled,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "train_images": len(self.source.train),
+            "test_images": len(self.source.test),
+        }
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was asked to stop before its last epoch."""
+        return self.trainer.stopped == StopIf.reason
 
     @property
     def compiled(self) -> bool:
@@ -109,11 +165,8 @@ class Run:
             "data": self.source.name,
             "seed": self.options.seed,
             "epochs": len(self.records),
-            "train_loss": last.train.loss,
-            "train_accuracy": last.train.accuracy,
-            "test_loss": last.test.loss,
-            "test_accuracy": last.test.accuracy,
-            "seconds": round(self.seconds, 3),
+            **{name: last[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
+            "seconds": round(self.trainer.seconds, 3),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "interrupted": self.interrupted,
             "planned_epochs": self.epochs,
@@ -127,14 +180,18 @@ class Run:
         }
 
     def model_info(self) -> dict[str, Any]:
-        """What stands in the model file beside the weights, so that the model can be used: see `mulgil predict`."""
+        """What stands in the model file beside what the model knows itself, so that it can be used: see `mulgil predict`.
+
+        Nothing that differs between two runs of the same seed, such as the seconds: their files have the same bytes.
+        """
+        summary = self.summary()
+        kept = ("recipe", "data", "seed", "epochs", "train_images", "batch_size", "optimizer", "settings")
+        figures = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         return {
-            "recipe": self.recipe.name,
-            "data": self.source.name,
             "classes": list(self.source.classes),
-            "input_shape": list(self.source.image_shape),
+            "image_shape": list(self.source.image_shape),
             "preprocessing": as_json(self.recipe.transform),
-            "test_accuracy": self.records[-1].test.accuracy,
+            "training": {name: summary[name] for name in (*kept, *figures)},
         }
 
 
@@ -159,24 +216,47 @@ def prepare(options: Options, note: Callable[[str], None] = print) -> Run:
     )
 
 
-def new_folder(out: str | None, recipe: str) -> Path:
-    """The folder of a run: `out`, or runs/<time>-<recipe>, which is new."""
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    base = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
-    for n in range(1, 1000):
-        folder = base if n == 1 else base.with_name(f"{base.name}-{n}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:  # two runs in one second
-            continue
-    raise FileExistsError(f"{base}: too many runs of this second")
+def resumed(path: str | Path, note: Callable[[str], None] = print, **changes: Any) -> tuple[Run, RunFolder]:
+    """The run of a folder as it was prepared when it began; `read_state` gives the place to go on from.
+
+    path: the folder. changes: options that may differ from then: data_root, on_nan, checkpoint_every, keep.
+    Raises DataError for a damaged config.json, OptionError where it no longer makes the run that it describes.
+    """
+    folder = RunFolder.existing(path)
+    config = folder.read_config()
+    settings = config["settings"]
+    try:
+        run = prepare(Options(**{**config["options"], "data": settings.get("data", "auto"), **changes}), note)
+    except TypeError as error:
+        raise OptionError("config.json must hold the options of a run", f"{folder.config}: {error}", "start the run anew") from None
+    refuse_other(settings, run.settings(), f"{folder.config} describes", "its options make")
+    return run, folder
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all."""
-    with atomic_file(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+def read_state(folder: RunFolder, run: Run, checkpoint: Path | None = None) -> dict[str, Any] | None:
+    """The state to go on from: of `checkpoint`, or of the newest; None if the run died before the first.
+
+    Raises DataError for a damaged one, and names the newest that is whole; OptionError for one of another run.
+    """
+    files = Checkpoints(folder.checkpoints)
+    if checkpoint is None and not files.all():
+        return None
+    found = files.read(checkpoint)
+    refuse_other(run.settings(), found["facts"], f"{folder.config} describes", "the checkpoint was made with")
+    return found["state"]
+
+
+def refuse_other(mine: dict[str, Any], other: dict[str, Any], who: str, whose: str) -> None:
+    """Raise OptionError, which names the settings that differ, unless the two agree."""
+    wrong = [name for name in dict.fromkeys((*mine, *other)) if mine.get(name) != other.get(name)]
+    if wrong:
+        told = ", ".join(f"{name} {mine.get(name)!r}, {whose} {other.get(name)!r}" for name in wrong[:3])
+        hint = "put config.json back as it was, or start a new run"
+        raise OptionError("a run goes on with the settings that it began with", f"{who} {told}", hint)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as JSON holds it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,72 @@
+"""The live plot as a callback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mulgil.train.callbacks import Callback
+
+
+class LivePlotCallback(Callback):
+    """Draws loss and metrics while a `Trainer` fits: in a notebook, a window or a PNG file. Needs mulgil[plot].
+
+    Args:
+        metrics: names, or a dict with colours; the loss and all metrics of the trainer by default.
+        max_fraction_spent_plotting: of the time.
+        terminal: also as text in the terminal, in the place where the trainer's progress would be.
+        options: the other arguments of `plot.create_plot`, such as `last_n_batches` and `png`.
+
+    Attributes: plotter (a `plot.LivePlot`) once the run has begun. A resumed run goes on drawing the same curves.
+
+    Example:
+        >>> Trainer(model, optimizer, loss, callbacks=[LivePlotCallback(png="training.png")])    # doctest: +SKIP
+    """
+
+    def __init__(self, metrics: Any = None, max_fraction_spent_plotting: float = 0.02, terminal: bool = False, **options: Any):
+        self.metrics = metrics
+        self.options = {"max_fraction_spent_plotting": max_fraction_spent_plotting, "terminal": terminal, **options}
+        self.plotter: Any = None
+        self._saved: dict[str, Any] = {}
+        self._before: tuple[int, dict[str, float]] = (0, {})
+
+    def start(self, trainer: Any) -> None:
+        from mulgil.plot import create_plot
+
+        if self.plotter is None:
+            self.plotter, _, _ = create_plot(self.metrics or ["loss", *trainer.metrics], **self.options)
+        if self._saved:
+            self.plotter.load_dict(self._saved)
+            self._saved = {}
+        meter = getattr(trainer, "meter", None)
+        self._before = (0, {}) if meter is None else _sums(meter)  # of a resumed epoch, what came before
+
+    def batch(self, trainer: Any) -> None:
+        samples, sums = _sums(trainer.meter)
+        before = self._before if self._before[0] < samples else (0, {})  # a new epoch counts from 0
+        size = samples - before[0]
+        values = {name: (total - before[1].get(name, 0.0)) / size for name, total in sums.items()}
+        self._before = samples, sums
+        self.plotter.set_train_batch(values, batch_size=size)
+
+    def epoch(self, trainer: Any) -> None:
+        self._before = 0, {}
+        self.plotter.set_train_epoch()
+        if trainer.validation_metrics is not None:
+            self.plotter.set_test_batch(trainer.validation_metrics.as_dict(), batch_size=trainer.validation_metrics.samples)
+            self.plotter.set_test_epoch()
+
+    def end(self, trainer: Any) -> None:
+        if self.plotter is not None:
+            self.plotter.plot()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"plot": self._saved if self.plotter is None else self.plotter.to_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._saved = state["plot"]
+
+
+def _sums(meter: Any) -> tuple[int, dict[str, float]]:
+    """How many samples a meter has seen, and the sums of loss and metrics over them."""
+    means = {"loss": meter.loss, **meter.values} if meter.samples else {}
+    return meter.samples, {name: mean * meter.samples for name, mean in means.items()}

@@ -1,0 +1,265 @@
+"""A run's folder: one run at a time, what it was told, where it ran, what came out. Everything in it is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mulgil.errors import DataError, OptionError
+from mulgil.files import atomic_file
+from mulgil.train.callbacks import Callback
+from mulgil.train.logs import epoch_record
+from mulgil.train.machine import code_version, machine
+
+FORMAT = 1
+TIMES = ("images_per_second", "seconds")  # what no seed repeats
+
+
+class RunFolder:
+    """`runs/<time>-<recipe>/`.
+
+    config.json (options, settings, code, machine), metrics.jsonl (the figures of each epoch, which the same seed repeats to the bit),
+    times.jsonl (what each epoch took), summary.json (when it has ended), checkpoints/, model.safetensors, pictures, report.html.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.config, self.metrics, self.times = self.path / "config.json", self.path / "metrics.jsonl", self.path / "times.jsonl"
+        self.summary, self.model, self.report = self.path / "summary.json", self.path / "model.safetensors", self.path / "report.html"
+        self.checkpoints = self.path / "checkpoints"
+
+    # ------------------------------------------------------------------ a new one, one that is there
+    @classmethod
+    def create(cls, out: str | os.PathLike[str] | None, recipe: str, base: str | os.PathLike[str] = "runs") -> RunFolder:
+        """A folder for a new run: `out`, or `base`/<time>-<recipe>.
+
+        Raises DataError where it cannot be made or written, OptionError where `out` holds a run already.
+        """
+        try:
+            folder = cls(out) if out is not None else cls._new(Path(base), recipe)
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _no_folder(Path(error.filename or out or base), error) from error
+        if not os.access(folder.path, os.W_OK | os.X_OK):
+            raise _no_folder(folder.path, PermissionError(13, "Permission denied"))
+        folder.refuse_another()
+        return folder
+
+    def refuse_another(self) -> None:
+        """Raise OptionError if a run was begun here."""
+        if self.config.exists():
+            hint = f"go on with it: mulgil train --resume {self.path}; or choose another folder"
+            raise OptionError("a new run needs a folder of its own", f"{self.path} holds a run already", hint)
+
+    @classmethod
+    def _new(cls, base: Path, recipe: str) -> RunFolder:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{recipe}"
+        for n in range(1, 1000):
+            path = base / (name if n == 1 else f"{name}-{n}")
+            try:
+                path.mkdir(parents=True)
+                return cls(path)
+            except FileExistsError:  # two runs in one second
+                if not path.is_dir():
+                    raise
+        raise FileExistsError(17, "too many runs of this second", str(base / name))
+
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The folder of a run that was begun. Raises DataError where there is none."""
+        folder = cls(path)
+        if not folder.config.is_file():
+            got = "there is no config.json" if folder.path.is_dir() else "there is no such folder"
+            raise DataError("a run's folder holds its config.json", f"{folder.path}: {got}", "mulgil runs list shows the runs")
+        return folder
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder alone; the system lets go of it when the process ends, however it ends.
+
+        Raises OptionError while another process holds it.
+        """
+        path = self.path / ".lock"
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise _no_folder(self.path, error) from error
+        with file:
+            for _ in range(4):  # `is_held` of another process is over in an instant
+                if _hold(file):
+                    break
+                time.sleep(0.05)
+            else:
+                file.seek(0)
+                holder = file.read(100).strip() or "another process"
+                hint = "wait until it has ended, or choose another folder"
+                raise OptionError("two runs cannot share a folder", f"{self.path} is in use by {holder}", hint)
+            file.truncate(0)
+            file.write(f"process {os.getpid()} since {time.strftime('%H:%M:%S')}")
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+    def is_held(self) -> bool:
+        """Whether a process works in it."""
+        try:
+            with open(self.path / ".lock", encoding="utf-8") as file:
+                return not _hold(file)
+        except OSError:
+            return False
+
+    # ------------------------------------------------------------------ what stands in it
+    def write_config(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """options: what the person chose. settings: what came of it; a run that goes on must have the same.
+
+        Raises OptionError where a run has its config.json already.
+        """
+        self.refuse_another()
+        began = time.strftime("%Y-%m-%d %H:%M:%S")
+        facts = {"format": FORMAT, "began": began, "options": dict(options), "settings": dict(settings)}
+        write_json(self.config, {**facts, "code": code_version(), "machine": machine()})
+
+    def read_config(self) -> dict[str, Any]:
+        """config.json. Raises DataError for one that is damaged or of another version."""
+        config = read_json(self.config)
+        if config.get("format") != FORMAT or not all(isinstance(config.get(part), dict) for part in ("options", "settings")):
+            raise DataError("config.json must be as the run wrote it", f"{self.config}: parts are missing, or of another version")
+        return config
+
+    def tidy(self) -> None:
+        """Before a run goes on: remove what a killed process left half written, and the summary of an end that no longer holds."""
+        for part in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):
+            part.unlink(missing_ok=True)
+        self.summary.unlink(missing_ok=True)
+
+    def changes(self) -> list[str]:
+        """What is another here than where the run began, a line each: with it, the same seed may give other last bits."""
+        config = self.read_config()
+        pairs = (("machine", machine()), ("code", code_version()))
+        return [
+            f"{name} was {before[name]!r} when the run began and is {value!r} now: the last bits may differ"
+            for part, now in pairs
+            if isinstance(before := config.get(part), dict)
+            for name, value in now.items()
+            if name in before and before[name] != value and name not in ("system", "commit")
+        ]
+
+
+class RunLog(Callback):
+    """Writes metrics.jsonl and times.jsonl, a line an epoch; a run that goes on begins them with the lines of its past.
+
+    records: receives what metrics.jsonl holds. part: what the second set of figures is called.
+    Raises DataError, which ends the training, where they cannot be written.
+    """
+
+    def __init__(self, folder: RunFolder, records: list[dict[str, Any]], part: str = "test"):
+        self.folder, self.records, self.part = folder, records, part
+        self.times: list[dict[str, Any]] = []
+
+    def start(self, trainer: Any) -> None:
+        for path, rows in ((self.folder.metrics, self.records), (self.folder.times, self.times)):
+            with atomic_file(path) as file:
+                file.write("".join(map(_line, rows)).encode())
+
+    def epoch(self, trainer: Any) -> None:
+        record = epoch_record(trainer, self.part)
+        times = {"epoch": trainer.epoch, **{name: record.pop(name) for name in TIMES}}
+        for path, rows, row in ((self.folder.metrics, self.records, record), (self.folder.times, self.times, times)):
+            rows.append(row)
+            try:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write(_line(row))
+            except OSError as error:
+                got = f"{path}: {error.strerror}"
+                raise DataError("the run's figures cannot be written", got, "free some space on that disk") from error
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"records": list(self.records), "times": list(self.times)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.records[:], self.times[:] = state["records"], state["times"]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a .jsonl file; a last one that was cut off is left out. Raises DataError for another damage."""
+    lines, text = [], _read(path)
+    whole = text.split("\n")[:-1]
+    for number, line in enumerate(whole, 1):
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+            lines.append(value)
+        except (ValueError, RecursionError) as error:
+            raise DataError("each line of the file must be a JSON object", f"{path}, line {number}: {error}") from None
+    return lines
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all."""
+    with atomic_file(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises DataError where the file is missing, damaged or something else."""
+    try:
+        value = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError("the file must be whole JSON", f"{path}: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError("the file must hold a JSON object", f"{path}: a {type(value).__name__}")
+    return value
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError("the file must be there and readable", f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError("the file must be UTF-8 text", f"{path}: {error.reason}") from None
+
+
+def _no_folder(path: Path, error: OSError) -> DataError:
+    return DataError("the run's folder must be writable", f"{path}: {error.strerror or error}", "choose another one with --out")
+
+
+def _hold(file: IO) -> bool:
+    """Try to lock an open file; False while another process has it. Where the system has no such lock: True."""
+    try:
+        import fcntl
+    except ImportError:
+        return _hold_on_windows(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network disk without locks
+        return True
+    return True
+
+
+def _hold_on_windows(file: IO) -> bool:
+    try:
+        import msvcrt
+
+        file.seek(1 << 20)  # a byte behind the text, so that others can still read who holds it
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        file.seek(0)
+    except ImportError:
+        return True
+    except OSError:
+        return False
+    return True

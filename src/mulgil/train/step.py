@@ -1,0 +1,146 @@
+"""The functions that a loop calls for each batch: a training step, an evaluation, a prediction; plain or compiled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mulgil.autograd import Tensor, no_grad
+from mulgil.backend import default_generator
+from mulgil.compile import compile
+from mulgil.compile.trace import arrays_of
+from mulgil.data import Assembly
+from mulgil.nn import Module
+from mulgil.ops.guard import guard
+from mulgil.optim import Optimizer
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Step = Callable[..., tuple]
+AfterBackward = Callable[[], Tensor | None]
+
+
+def make_step(
+    model: Module,
+    optimizer: Optimizer,
+    loss_fn: Loss,
+    compiled: bool = False,
+    guarded: bool = False,
+    after_backward: Sequence[AfterBackward] = (),
+    assembly: Assembly | None = None,
+) -> Step:
+    """A training step: (inputs, targets) -> (logits, loss, ...), with the update done. compiled: through `mulgil.compile`.
+
+    guarded: raise NonFiniteError, and update nothing, where the loss or a gradient is not finite.
+    after_backward: functions that are called between backward and the update, such as
+    `lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0)`; they are compiled with the rest. The Tensors that they return
+    follow the loss.
+    assembly: the step takes indices[batch] instead, puts the batch together itself, and returns the targets last.
+    """
+
+    def step(inputs: Tensor, targets: Tensor) -> tuple:
+        logits = model(inputs)
+        loss = loss_fn(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        if guarded:
+            guard(loss.array, telling_gradients(model))
+        with no_grad():
+            more = [function() for function in after_backward]
+        optimizer.step()
+        return (logits, loss, *(value for value in more if value is not None))
+
+    def gathering(indices: Tensor) -> tuple:
+        inputs, targets = assembly(indices)  # type: ignore[misc]
+        return (*step(inputs, targets), targets)
+
+    whole = step if assembly is None else gathering
+    return Replayed(whole, [model, optimizer], [assembly]) if compiled else whole
+
+
+def telling_gradients(model: Module) -> list[Any]:
+    """The gradients that show whether all are finite: of each layer those of its vectors (biases), else all that it has.
+
+    A weight's gradient is the product of the layer's input and of the gradient of its output; the bias's is the sum of the
+    latter. So nobody need read a weight's gradient, which a compiled step may never write down.
+    """
+    layers: dict[str, list[Any]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            layers.setdefault(name.rpartition(".")[0], []).append(parameter.grad.array)
+    return [g for own in layers.values() for g in ([g for g in own if g.ndim < 2] or own)]
+
+
+def make_evaluation(model: Module, loss_fn: Loss, compiled: bool = False) -> Step:
+    """(inputs, targets) -> (logits, loss), without gradients. The caller switches the model to `eval()`."""
+
+    def evaluation(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        with no_grad():
+            logits = model(inputs)
+            return logits, loss_fn(logits, targets)
+
+    return Replayed(evaluation, [model]) if compiled else evaluation
+
+
+def make_prediction(model: Module, compiled: bool = False) -> Callable[[Tensor], tuple]:
+    """inputs -> (logits,), without gradients. The caller switches the model to `eval()`."""
+
+    def prediction(inputs: Tensor) -> tuple[Tensor]:
+        with no_grad():
+            return (model(inputs),)
+
+    return Replayed(prediction, [model]) if compiled else prediction
+
+
+class Replayed:
+    """A compiled function all of whose results come from its plans, so that a run that is resumed repeats the same bits.
+
+    `Compiled` runs the first call of each signature eagerly, under its recorder; eager arithmetic may round otherwise. Here that
+    call is taken back and replayed. It stands only where it made an optimizer's state: that is a run's first step, resumed or not.
+    unchanged: what the function reads and never writes.
+    """
+
+    def __init__(self, function: Callable, state: list[Any], unchanged: Sequence[Any] = ()):
+        self.compiled, self.state = compile(function, state=[*state, *unchanged]), state
+        self._seen: set[tuple] = set()
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        key = self.compiled.signature(tensors)
+        if key in self._seen:
+            return self.compiled.at(key, tensors)
+        before = Snapshot(self.state)
+        result = self.compiled.at(key, tensors)
+        self._seen.add(key)
+        return self.compiled.at(key, tensors) if before.restore() else result
+
+
+class Snapshot:
+    """The arrays of models and optimizers, what models know of their inputs, and the random state, as they are now."""
+
+    def __init__(self, state: list[Any]):
+        self.state, self._entries = state, _entries(state)
+        self.arrays = [(a, a.copy()) for a in arrays_of(state)]
+        infos = [owner.info for owner in state if isinstance(owner, Module) and isinstance(owner.info, dict)]
+        self.known = [(info, copy.deepcopy(info)) for info in infos if "input_range" in info]  # at a run's first step it is learned
+        self.random = default_generator.get_state()
+
+    def restore(self) -> bool:
+        """Put everything back in place; False, and nothing done, if an optimizer has made new state since."""
+        if _entries(self.state) != self._entries:
+            return False
+        for array, before in self.arrays:
+            array[...] = before
+        for info, known in self.known:
+            info.clear()
+            info.update(known)
+        default_generator.set_state(self.random)
+        return True
+
+
+def _entries(state: list[Any]) -> int:
+    return sum(len(values) for owner in state if isinstance(owner, Optimizer) for values in owner.state.values())
+
+
+def device_of(model: Module) -> Any:
+    """Where the model's first parameter lives; the CPU for a model that has none."""
+    return next((p.device for p in model.parameters()), "cpu")
