@@ -10,7 +10,21 @@ from mulgil import Tensor, nn, optim
 from mulgil.compile.kernels import conv, threads
 from mulgil.compile.kernels.op import KernelOp
 
+
 # name: (input [C, H, W], layers, the calls that its training step is expected to have)
+class Residual(nn.Module):
+    """Two batch norms and a sum."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.first, self.second = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        return (self.second(self.conv(x)) + x).relu()
+
+
 NETS = {
     "conv": ((3, 9, 8), lambda: [nn.Conv2d(3, 4, 3)], {"ConvForward", "ConvWeightGradient"}),
     "conv without bias": ((2, 7, 7), lambda: [nn.Conv2d(2, 3, 3, bias=False)], {"ConvForward", "ConvWeightGradient"}),
@@ -51,6 +65,7 @@ NETS = {
         lambda: [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 2)],
         {"MaxPoolForward"},
     ),
+    "large residual": ((1, 36, 36), lambda: [nn.Conv2d(1, 8, 3), Residual(8), nn.AvgPool2d(34)], {"ConvInputGradient"}),
     "large batch norm": (  # what is large is made again for each reader, and threads share it
         (1, 36, 36),
         lambda: [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.BatchNorm2d(8), nn.MaxPool2d(2)],
@@ -93,7 +108,7 @@ def calls(compiled):
     return {type(s.op).__name__ for p in compiled.programs.values() for s in p.steps if isinstance(getattr(s, "op", None), KernelOp)}
 
 
-IN_FLOAT32 = ("pool of 3x2", "padding", "conv relu", "large batch norm")
+IN_FLOAT32 = ("pool of 3x2", "padding", "conv relu", "large batch norm", "large residual")
 CASES = [(name, 7, "float64") for name in NETS] + [(name, 33, "float32") for name in IN_FLOAT32]
 
 
@@ -196,7 +211,7 @@ def test_nan_is_not_hidden():
     np.testing.assert_array_equal(np.isnan(compiled(Tensor(x)).array), np.isnan(predict(Tensor(x)).array))
 
 
-@pytest.mark.parametrize("name", ["conv relu pool", "large batch norm"])
+@pytest.mark.parametrize("name", ["conv relu pool", "large batch norm", "large residual"])
 def test_threads_change_no_bit(name, monkeypatch):
     """Shares only say who computes a sum, never in which order."""
     shape, layers, _ = NETS[name]

@@ -24,9 +24,10 @@ LOOP_DTYPES = {*SHORT, "bool"}
 
 @dataclass(eq=False)
 class Nest:
-    """Loops over `shape`, with the calls in their body."""
+    """Loops over `shape`, with the calls in their body. in_lanes: whether their values are, or in C order."""
 
     shape: tuple[int, ...]
+    in_lanes: bool = False
     nodes: list[Node] = field(default_factory=list)
 
 
@@ -169,9 +170,11 @@ class Fuser:
                 for other in nest.nodes:
                     shapes = [v.shape for v in (*other.reads(), *other.writes()) if id(v.root) in roots]
                     first = max(first, i + any(s != loops for s in shapes)) if shapes else first
-        at_nest = next((i for i in range(first, len(kernel.nests)) if kernel.nests[i].shape == loops), len(kernel.nests))
+        in_lanes = any(v.lanes for v in (*node.reads(), *node.writes()))
+        alike = (i for i, nest in enumerate(kernel.nests) if i >= first and (nest.shape, nest.in_lanes) == (loops, in_lanes))
+        at_nest = next(alike, len(kernel.nests))
         if at_nest == len(kernel.nests):
-            kernel.nests.append(Nest(loops))
+            kernel.nests.append(Nest(loops, in_lanes))
         kernel.nests[at_nest].nodes += group
         for n in group:
             self.nest_of.update((id(v), (at_nest, is_reduction(n))) for v in n.writes())

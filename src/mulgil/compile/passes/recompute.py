@@ -45,9 +45,9 @@ class Remake:
         if can_lower(node):
             made: dict[int, Value] = {}
             shape = iteration_shape(node)
-            node = node.given({id(v): self._again(v, at, made) for v in node.reads() if v.shape == shape})
             if self._is_cheap(node):
-                self._made_by[id(node.outputs[0])] = node
+                self._made_by[id(node.outputs[0])] = node  # as it reads the first ones: its own are its own
+            node = node.given({id(v): self._again(v, at, made) for v in node.reads() if v.shape == shape})
         self.nodes.append(node)
 
     def _is_cheap(self, node: Node) -> bool:
