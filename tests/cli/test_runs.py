@@ -63,7 +63,7 @@ def test_compare(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
 
 
 @pytest.mark.parametrize("file", ["config.json", "metrics.jsonl", "summary.json"])
-@pytest.mark.parametrize("content", ["", "{", "null", "[1]\n", '{"format": 1, "settings": [], "options": 3}', '{"epochs": "x"}\n', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "null", "[1]\n", '{"format": 1, "settings": []}', '{"epochs": "x"}\n', "\x00"])
 def test_half_written_folders_never_raise(base: Path, tmp_path: Path, file: str, content: str, capsys: pytest.CaptureFixture) -> None:
     folder = shutil.copytree(base / "first", tmp_path / "x")
     (folder / file).write_text(content)
@@ -71,6 +71,7 @@ def test_half_written_folders_never_raise(base: Path, tmp_path: Path, file: str,
         assert run(["runs", *arguments, "--dir", str(tmp_path)]) in (0, 1)
         captured = capsys.readouterr()
         assert "x" in captured.out and not captured.err
+    assert run(["train", "--resume", str(folder), "--no-plots", "--quiet"]) in (0, 1)  # goes on, or says why not
 
 
 # ------------------------------------------------------------------ train --resume

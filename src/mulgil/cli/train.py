@@ -105,7 +105,7 @@ def resumed_run(resume: str, choices: dict[str, Any]) -> tuple[Run, RunFolder] |
         raise click.UsageError(f"--resume goes on with the options that the run began with: leave out {names}")
     found = find_run(str(run_folder(resume)))
     if found.state == "finished":
-        click.echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy'):.4f}")
+        click.echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
         return None
     return resumed(found.folder.path, click.echo, **{name: choices[name] for name in asked})
 

@@ -6,6 +6,7 @@ from mulgil.train.attribution import grad_cam, occlusion, saliency
 from mulgil.train.average import EMA, SWA
 from mulgil.train.callbacks import Callback
 from mulgil.train.callbacks_plot import LivePlotCallback
+from mulgil.train.checkpoint import Checkpoint, Checkpoints
 from mulgil.train.classifier import Classifier
 from mulgil.train.control import BestWeights, EarlyStopping, Schedule, TimeLimit
 from mulgil.train.features import Embedding, embedding, feature_maps, filters
@@ -24,6 +25,8 @@ from mulgil.train.trainer import Trainer
 __all__ = [
     "BestWeights",
     "Callback",
+    "Checkpoint",
+    "Checkpoints",
     "Classifier",
     "CSVLogger",
     "EarlyStopping",

@@ -181,7 +181,7 @@ class Checkpoint(Callback):
     def nonfinite(self, trainer: Any, error: Any) -> None:
         """Keep the state before the step that failed, to look into it; the run goes on from the newest numbered one."""
         path = self.files.write(error.state, error.step, self.facts, name="nonfinite")
-        error.hint = f"{error.hint}; it is kept in {path}"
+        error.hint = f"{error.hint}; error.state is kept in {path}"
 
     def end(self, trainer: Any) -> None:
         torn = trainer.in_epoch  # an error in the middle of a batch: its update may be half done

@@ -98,9 +98,9 @@ class Feed:
                 found[name or "loader"] = owner.generator  # type: ignore[union-attr]
         return found
 
-    def state_dict(self) -> dict[str, Any]:
-        """The order of the epoch, empty where there is none."""
-        order = self.order or []
+    def state_dict(self, within: bool = True) -> dict[str, Any]:
+        """The order of the epoch; empty where there is none, or not `within` an epoch, because the next one draws its own."""
+        order = (self.order or []) if within else []
         flat = np.array([index for batch in order for index in batch], np.int64)
         return {"indices": flat, "sizes": np.array([len(batch) for batch in order], np.int64)}
 

@@ -61,6 +61,8 @@ def read_run(path: str | os.PathLike[str]) -> RunFacts:
             found[name] = read(file)
         except DataError as error:
             problems.append(f"{error.rule}: {error.got}")
+    if "summary" in found and "interrupted" not in found["summary"]:
+        problems.append(f"parts are missing: {folder.summary}")
     settings = found.get("config", {}).get("settings", {})
     held = folder.is_held()
     if not folder.config.exists():

@@ -140,7 +140,7 @@ def saved(trainer: Trainer) -> dict[str, Any]:
         "optimizer": _plain(trainer.optimizer.state_dict()),
         "random": {name: json.dumps(generator.get_state()) for name, generator in generators.items()},
         "position": {name: getattr(trainer, name) for name in POSITION},
-        "order": trainer.feed.state_dict(),
+        "order": trainer.feed.state_dict(trainer.in_epoch),
         "meter": trainer.meter.state_dict(),
         "history": trainer.history.columns(),
         "seconds": trainer.seconds,
