@@ -54,6 +54,11 @@ def test_saliency_is_pytorchs_gradient(target: object) -> None:
     np.testing.assert_allclose(saliency(model, IMAGES, target), x.grad.numpy(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.fixture(autouse=True)
+def _the_same_weights_in_any_order_of_tests() -> None:
+    mulgil.manual_seed(0)
+
+
 @pytest.mark.parametrize(("layer", "target"), [("0", None), ("3", 7), ("4", None), ("5", [1, 0, 9])])
 def test_grad_cam_is_pytorchs(layer: str, target: object) -> None:
     model = cnn()

@@ -51,9 +51,9 @@ class SGD(Update):
 class BiasCorrection(Update):
     """Adam's step count and what follows from it; all 0-d.
 
-    Inputs: t, lr, 1 - beta1, then the two results' places. Overwrites t with t + 1, and the places with lr sqrt(1 - beta2^t) / (1 - beta1^t)
-    and eps sqrt(1 - beta2^t), the efficient form at the end of Kingma and Ba's section 2. Keep them in float64: 1 - beta2^t
-    loses its digits in float32.
+    Inputs: t, lr, 1 - beta1, then the two results' places. Overwrites t with t + 1, and the places with
+    lr sqrt(1 - beta2^t) / (1 - beta1^t) and eps sqrt(1 - beta2^t), the efficient form at the end of Kingma and Ba's section 2.
+    Keep them in float64: 1 - beta2^t loses its digits in float32.
     """
 
     beta2: float = 0.999
