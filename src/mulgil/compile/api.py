@@ -14,7 +14,7 @@ from mulgil.autograd import Tensor, is_grad_enabled
 from mulgil.compile.graph import Graph
 from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
-from mulgil.compile.passes.products import descents, predictions
+from mulgil.compile.passes.products import descents, large_products, predictions
 from mulgil.compile.passes.recompute import recompute
 from mulgil.compile.passes.simplify import drop_dead, fold_constants, share_common
 from mulgil.compile.program import Program, arguments
@@ -185,7 +185,7 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
 
 def simplified(graph: Graph) -> Graph:
     """The passes that turn a graph into a smaller one."""
-    return drop_dead(recompute(predictions(descents(convolutions(drop_dead(share_common(fold_constants(graph))))))))
+    return drop_dead(recompute(large_products(predictions(descents(convolutions(drop_dead(share_common(fold_constants(graph)))))))))
 
 
 def template(tree: Any) -> Any:

@@ -59,6 +59,7 @@ class KernelSource:
         flat = len(nest.shape) > 1 and rows and all(v.shape == nest.shape or prod(v.shape) == 1 for v in memories)
         kind = _LaneLoops if lanes else _RowLoops if flat and gathers else _FlatLoops if flat else _Loops
         loops = kind(self, nest, lanes)
+        loops.part = "[share[0] : share[1]]" if share and flat else ""
         split = loops.split(reductions) if len(self.kernel.nests) == 1 else None
         self.items = 0 if split is None else loops.loops[split].count
         before, body, after = loops.write(reductions, split if share else None)
@@ -66,7 +67,7 @@ class KernelSource:
         for depth, loop in enumerate(loops.loops):
             if depth == len(loops.loops) - 1:
                 lines += [PAD * depth + line for line in loops.sums_start]
-            rounds = "share[0], share[1]" if share and depth == split else loop.count
+            rounds = str(loop.count) if not share or depth != split else "share[1] - share[0]" if flat else "share[0], share[1]"
             lines.append(f"{PAD * depth}for {loop.name} in range({rounds}):")
         lines += [PAD * len(loops.loops) + line for line in body]
         lines += [PAD * max(0, len(loops.loops) - 1) + line for line in loops.sums_end]
@@ -86,6 +87,7 @@ class _Loops:
     """One nest's lines: a loop for each axis."""
 
     flat = False
+    part = ""  # of flattened arrays: the share that is ours
 
     def __init__(self, source: KernelSource, nest: Nest, lanes: int):
         self.source, self.nest, self.shape, self.lanes = source, nest, nest.shape, lanes
@@ -148,7 +150,7 @@ class _Loops:
     def _flattened(self, value: Value) -> str:
         """The name of the array of a value as one row."""
         name = self.source.array(value)
-        line = f"{name}_ = flat({name})"
+        line = f"{name}_ = flat({name}){self.part}"
         if line not in self.head:
             self.head.append(line)
         return f"{name}_"

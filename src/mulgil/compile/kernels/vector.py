@@ -40,6 +40,8 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
     greater(a, b, x, y), equal(a, b, x, y): x where a > b (a == b), else y.
     beats(a, b, x, y): x where a > b, or a is NaN and b is not, else y. constant(number): in all lanes.
     load_bytes, store_bytes: the same for an array of uint8. keep(v, count): zero from lane `count` on.
+    prefetch(a, i): a[i] will be needed soon.
+    transpose(a, i, leap, b, j, other): a square of `lanes` rows, `leap` elements apart in a from i, turned, `other` apart in b from j.
     """
     from llvmlite import ir
     from numba.core import types
@@ -110,6 +112,31 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
         inside = builder.icmp_signed(">", counts, ir.Constant(wide_index, list(range(lanes))))
         return builder.select(inside, args[0], ir.Constant(wide, [0.0] * lanes))
 
+    def emit_prefetch(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3])
+        function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(pointer(context, builder, signature.args[0], *args), byte)
+        builder.call(function, [place, *(ir.Constant(ir.IntType(32), n) for n in (1, 3, 1))])  # to write, into the first cache, data
+        return context.get_dummy_value()
+
+    def emit_transpose(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (a, i, leap, b, j, other), (source, at, _, target, *_) = args, signature.args
+        place = [builder.add(i, builder.mul(leap, ir.Constant(leap.type, k))) for k in range(lanes)]
+        rows = [load_from(wide)(context, builder, vector(source, at), (a, p)) for p in place]
+        step = 1
+        while step < lanes:  # swaps blocks of `step` lanes between rows `step` apart
+            low = [k if not k & step else lanes + k - step for k in range(lanes)]
+            high = [k + step if not k & step else lanes + k for k in range(lanes)]
+            for k in (k for k in range(lanes) if not k & step):
+                pair = rows[k], rows[k + step]
+                rows[k], rows[k + step] = (builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(index, lanes), m)) for m in (low, high))
+            step *= 2
+        for k, row in enumerate(rows):
+            to = builder.add(j, builder.mul(other, ir.Constant(other.type, k)))
+            store_to(wide)(context, builder, types.none(target, at, vector), (b, to, row))
+        return context.get_dummy_value()
+
     def compare(sign: str) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.select(builder.fcmp_ordered(sign, args[0], args[1]), args[2], args[3])
@@ -144,6 +171,8 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
         "greater": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), compare(">"))),
         "equal": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), compare("=="))),
         "beats": (lambda c, p, q, x, y: (vector(vector, vector, vector, vector), emit_beats)),
+        "prefetch": (lambda c, a, i: (types.none(a, at), emit_prefetch)),
+        "transpose": (lambda c, a, i, p, b, j, q: (types.none(a, at, at, b, at, at), emit_transpose)),
         "total": (lambda c, v: (scalar(vector), emit_total)),
         "keep": (lambda c, v, n: (vector(vector, at), emit_first)),
     }

@@ -6,9 +6,11 @@ from dataclasses import replace
 from math import prod
 
 from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend, gemm
 from mulgil.compile.kernels.conv_few import FEW
 from mulgil.compile.kernels.dense_few import DenseFew
+from mulgil.compile.kernels.product import Product, sizes_of, supported
 from mulgil.ops.elementwise import Add
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.mathematics import ReLU
@@ -39,14 +41,64 @@ def descents(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.results, nodes).check()
 
 
-def predictions(graph: Graph) -> Graph:
-    """Linear layers of a few samples, where nobody asks for gradients, are one call with bias and ReLU."""
-    if any(node.phase == "backward" or node.op.inplace for node in graph.nodes):
-        return graph
+def large_products(graph: Graph) -> Graph:
+    """Products that are worth threads become calls of the plan's own kernels, with the bias, ReLU or descent that follows them."""
+    readers = _readers(graph)
+    turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
+    nodes: list[Node] = []
+    done: set[int] = set()
+    for node in graph.nodes:
+        if id(node) in done:
+            continue
+        factors = node.inputs[:2] if isinstance(node.op, MatMul) else node.inputs[1:3] if isinstance(node.op, Descend) else ()
+        if not factors or node.phase != "forward" or not all(isinstance(v, Value) and len(v.shape) == 2 for v in factors):
+            nodes.append(node)
+            continue
+        a, b = (turned.get(id(v), v) for v in factors)
+        op = Product(id(factors[0]) in turned, id(factors[1]) in turned, decay=getattr(node.op, "decay", None))
+        if a.lanes or b.lanes or a.dtype != b.dtype or not _worth(op, a, b) or not _stored(a, graph) or not _stored(b, graph):
+            nodes.append(node)
+            continue
+        if op.decay is not None:
+            nodes.append(replace(node, op=op, inputs=(node.inputs[0], a, b, node.inputs[3])))
+            continue
+        add = _next(readers, node, Add)
+        add = add if add is not None and _is_bias(add.inputs[1], node.outputs[0]) else None
+        relu = _next(readers, add or node, ReLU)
+        done.update(id(n) for n in (add, relu) if n is not None)
+        last = relu or add or node
+        nodes.append(replace(last, op=replace(op, relu=relu is not None), inputs=(a, b, *([add.inputs[1]] if add else [])), saved=()))
+    return Graph(graph.inputs, graph.results, nodes).check()
+
+
+def _worth(op: Product, a: Value, b: Value) -> bool:
+    (m, n), k = sizes_of(op, a, b)
+    return 2 * m * n * k >= threads.WORTH and a.dtype.char in "fd" and supported(op, a, b)
+
+
+def _stored(v: Value, graph: Graph) -> bool:
+    """Whether the value lies in C order: what kernels and products write does, and so does what they are given."""
+    return v.root.kind != "state" or v.root.array.flags.c_contiguous
+
+
+def _is_bias(v: Value, y: Value | None) -> bool:
+    return isinstance(v, Value) and y is not None and v.shape == y.shape[1:] and v.dtype == y.dtype
+
+
+def _readers(graph: Graph) -> dict[int, list[Node | None]]:
+    """Id of a value -> the calls that read it; None for the caller."""
     readers: dict[int, list[Node | None]] = {id(v): [None] for v in graph.results}
     for node in graph.nodes:
         for v in node.reads():
             readers.setdefault(id(v), []).append(node)
+    return readers
+
+
+def predictions(graph: Graph) -> Graph:
+    """Linear layers of a few samples, where nobody asks for gradients, are one call with bias and ReLU."""
+    if any(node.phase == "backward" or node.op.inplace for node in graph.nodes):
+        return graph
+    readers = _readers(graph)
     turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
     nodes: list[Node] = []
     done: set[int] = set()
@@ -76,9 +128,9 @@ def _is_dense(node: Node, weight: Value) -> bool:
 def _next(readers: dict[int, list[Node | None]], node: Node, kind: type) -> Node | None:
     """The one call that reads what this one makes, if it is of that kind."""
     found = readers.get(id(node.outputs[0]), [])
-    if len(found) != 1 or found[0] is None or type(found[0].op) is not kind or found[0].inputs[0] is not node.outputs[0]:
-        return None
-    return found[0]
+    after = found[0] if len(found) == 1 else None
+    fits = after is not None and type(after.op) is kind and after.phase == "forward" and after.inputs[0] is node.outputs[0]
+    return after if fits else None
 
 
 def _is_product(node: Node) -> bool:

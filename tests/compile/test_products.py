@@ -1,0 +1,82 @@
+"""Large products run in kernels of the plan's own, with what follows them; forced here for small ones too."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mulgil
+from mulgil import Tensor, nn, optim
+from mulgil.compile.kernels import threads
+from mulgil.compile.kernels.product import Product, tile
+
+
+@pytest.fixture(autouse=True)
+def _worth_it(monkeypatch):
+    monkeypatch.setattr(threads, "WORTH", 0)
+
+
+def products(compiled):
+    return [s.op for p in compiled.programs.values() for s in p.steps if isinstance(getattr(s, "op", None), Product)]
+
+
+SIZES = [(10, 40, 16, "float32"), (100, 33, 50, "float64"), (25, 84, 49, "float32"), (12, 17, 130, "float32")]
+
+
+@pytest.mark.parametrize("m, k, n, dtype", SIZES)
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+def test_products_equal_numpys(m, k, n, turned, dtype):
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(k, m) if "a" in turned else (m, k)).astype(dtype)
+    b = rng.normal(size=(n, k) if "b" in turned else (k, n)).astype(dtype)
+
+    def product(x, y):
+        return (x.T if "a" in turned else x) @ (y.T if "b" in turned else y)
+
+    compiled = mulgil.compile(product, strict=True)
+    for _ in range(2):
+        found = compiled(Tensor(a), Tensor(b)).array
+    expected = product(a, b)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=(1e-12 if dtype == "float64" else 2e-5) * max(1, np.abs(expected).max()))
+    (op,) = products(compiled)
+    assert (op.turned_a, op.turned_b) == ("a" in turned, "b" in turned)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize("wide", [32, 50, 130])
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam])
+def test_training_equals_eager(make, wide, decay):
+    """Bias and ReLU forward, descent and plain gradients backward; widths that vectors do not divide."""
+    models = []
+    for _ in range(2):
+        mulgil.manual_seed(0)
+        model = nn.Sequential(nn.Linear(wide, 40), nn.ReLU(), nn.Linear(40, wide), nn.Sigmoid(), nn.Linear(wide, 16)).double()
+        optimizer = make(model.parameters(), lr=0.05, weight_decay=decay)
+        models.append((model, optimizer))
+
+    def step_of(model, optimizer):
+        def step(x, t):
+            optimizer.zero_grad()
+            loss = ((model(x) - t) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return step
+
+    compiled, eager = mulgil.compile(step_of(*models[0]), state=list(models[0]), strict=True), step_of(*models[1])
+    rng = np.random.default_rng(1)
+    for _ in range(4):
+        x, t = Tensor(rng.normal(size=(24, wide))), Tensor(rng.normal(size=(24, 16)))
+        assert float(compiled(x, t)) == pytest.approx(float(eager(x, t)), rel=1e-10)
+    for p, q in zip(models[0][0].parameters(), models[1][0].parameters(), strict=True):
+        np.testing.assert_allclose(p.array, q.array, rtol=0, atol=1e-11)
+    ops = products(compiled)
+    assert any(op.relu for op in ops) and any(op.turned_a for op in ops) and len(ops) > 3
+
+
+@pytest.mark.parametrize("m", [1, 5, 64, 100, 500, 1000])
+@pytest.mark.parametrize("n", [16, 50, 128, 784, 1000])
+def test_tiles_fit_the_registers(m, n):
+    rows, wide = tile(m, n, 16)
+    assert rows <= m and wide * 16 <= max(16, n) and rows * wide + wide + 1 <= 32
