@@ -8,19 +8,16 @@ import math
 
 import numpy as np
 import pytest
-
 from benchmarks import page, step, tables
 from benchmarks.arena import Figure, Worker, values
 from benchmarks.sides import SIDES, mulgil_side
 from benchmarks.worker import measure
 from benchmarks.workloads import WORKLOADS, through
-from mulgil import nn
+
 from mulgil.train.recipes import RECIPES
 
-MACHINE = {
-    **{"processor": "an abacus", "cores": 2, "gflops": 100.0, "gbytes": 10.0},
-    **{"python": "3.11", "numpy": "2.0", "mulgil": "0.1", "system": "Linux"},
-}
+VERSIONS = {"python": "3.11", "numpy": "2.0", "mulgil": "0.1", "system": "Linux"}
+MACHINE = {"processor": "an abacus", "cores": 2, "gflops": 100.0, "gbytes": 10.0, **VERSIONS}
 TRAINING = [name for name, workload in WORKLOADS.items() if workload.optimizer]
 
 
@@ -99,7 +96,7 @@ def test_the_page_holds_every_section():
     run = {"training": 2.0, "evaluation": 0.3, "preparation": 1.0, "accuracy": 0.9912, "epoch": 3, "reached": True}
     data = {
         "machine": MACHINE,
-        "steps": {"cnn": {"mulgil": {"ms": 2.0, "spread": 0.05, "version": "mulgil 0.1"}, "torch": {"ms": 8.0, "spread": 0.5}, "jax": {"missing": "no"}}},
+        "steps": {"cnn": {"mulgil": {"ms": 2.0, "spread": 0.05}, "torch": {"ms": 8.0, "spread": 0.5}, "jax": {"missing": "no"}}},
         "programs": {"cnn (004)": {"mulgil": {"seconds": [3.0, 2.0], "accuracy": 0.98}, "torch": {"seconds": [20.0], "accuracy": 0.98}}},
         "race": {"mulgil": {"runs": [run], "recipe": "batch 100"}, "torch": {"runs": [{**run, "reached": False}], "recipe": "batch 64"}},
         "loader": {"mulgil": {"median": 0.05, "best": 0.04}},
@@ -108,8 +105,9 @@ def test_the_page_holds_every_section():
     for part in ("an abacus, 2 cores", "2.00 (+5%)", "**0.25** (PyTorch)", "- jax: no (`cnn`)", "| 2.0 (3.0) | 0.9800 | 0.10 |"):
         assert part in text, part
     assert "2.0 to 2.0 | 1 of 1" in text and "not reached | 0 of 1" in text and "| 0.050 | 0.040 |" in text
-    widths = {line.count("|") for line in text.splitlines() if line.startswith("| `cnn` |") or line.startswith("| workload | mulgil")}
-    assert len(widths) == 2  # the two tables about steps, each with rows as wide as its head
+    for table in text.split("\n\n"):
+        if table.lstrip().startswith("|"):
+            assert len({line.count("|") for line in table.strip().splitlines()}) == 1, table
 
 
 def test_saving_replaces_only_what_was_measured(tmp_path, monkeypatch):
@@ -140,4 +138,3 @@ def test_a_worker_answers_or_says_why_not():
 def test_all_training_needs_labels_that_contradict_each_other():
     _, labels = WORKLOADS[TRAINING[0]].batch_of_data()
     assert len({tuple(t) for t in labels}) == len(labels) > 1
-    assert isinstance(nn.Identity(), nn.Module)

@@ -14,6 +14,7 @@ from mulgil.compile.kernels.product import Product, tile
 @pytest.fixture(autouse=True)
 def _worth_it(monkeypatch):
     monkeypatch.setattr(threads, "WORTH", 0)
+    monkeypatch.setattr("mulgil.compile.passes.products.SMALL", 0)
 
 
 def products(compiled):

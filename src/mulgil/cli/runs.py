@@ -37,8 +37,8 @@ def list_command(base: str) -> None:
     for run in found:
         table.add_row(run.name, text(run.settings.get("recipe")), text(run.settings.get("data")), state(run), run.epochs, *figures(run))
     console().print(table)
-    if any(run.state == "unfinished" for run in found):
-        click.echo(f"\nan unfinished run goes on with: mulgil train --resume {base}/RUN")
+    if any(run.state in ("unfinished", "stopped") for run in found):
+        click.echo(f"\na run that is stopped or unfinished goes on with: mulgil train --resume {base}/RUN")
 
 
 @runs.command()

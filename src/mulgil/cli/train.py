@@ -200,9 +200,11 @@ def report(run: Run, folder: RunFolder, files: list[Path]) -> None:
 
     summary = run.summary()
     table = Table("", "loss", "accuracy", "images", box=None, pad_edge=False, header_style="bold")
-    for part in ("train", "test"):
+    seen = {"train": run.trainer.train_metrics, "test": run.trainer.validation_metrics}
+    for part, metrics in seen.items():
         loss, accuracy = summary[f"{part}_loss"], summary[f"{part}_accuracy"]
-        table.add_row(part, f"{loss:.4f}", f"{accuracy:.4f}", f"{summary[f'{part}_images']:,}")
+        images = metrics.samples if metrics is not None else summary[f"{part}_images"]
+        table.add_row(part, f"{loss:.4f}", f"{accuracy:.4f}", f"{images:,}")
     console = Console(highlight=False, soft_wrap=True)
     console.print()
     console.print(table)

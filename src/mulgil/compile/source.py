@@ -101,8 +101,8 @@ class _Loops:
         self.innermost = len(self.shape) - 1  # the axis that the innermost loop runs along
 
     def split(self, reductions: list[Node]) -> int | None:
-        """The outermost loop whose rounds have nothing to do with each other."""
-        for k, loop in enumerate(self.loops):
+        """The outermost loop whose rounds have nothing to do with each other. The innermost stays whole: it is what vectors go along."""
+        for k, loop in enumerate(self.loops if self.flat else self.loops[:-1]):
             if loop.count > 1 and all(self._apart(node, loop.axis) for node in reductions):
                 return k
         return None

@@ -189,7 +189,7 @@ def _range_of(module: Any, x: Tensor) -> InputRange | None:
 def _message(module: Any, known: InputRange, found: InputRange) -> str:
     hint = "divide them by 255" if known.fits(found.scaled(1 / 255)) else "prepare them as the training data were"
     if steps := module.info.get("preprocessing"):
-        hint += f": {', '.join(str(name) for name, *_ in steps)}"
+        hint += f" (there: {', '.join(str(name) for name, *_ in steps)})"
     return (
         f"{type(module).__name__}: these inputs lie in another range than those of training, and the outputs will mean little\n"
         f"  got:  {found}; in training {known}\n"

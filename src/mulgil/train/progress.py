@@ -26,10 +26,12 @@ class Progress(Callback):
         self._next = 0.0
 
     def start(self, trainer: Any) -> None:
-        self._start, self._steps, self._next = time.perf_counter(), trainer.step, 0.0
+        self._start, self._steps, self._next, self._paced = time.perf_counter(), trainer.step, 0.0, False
 
     def batch(self, trainer: Any) -> None:
         now = time.perf_counter()
+        if not self._paced:  # the first step, which may compile its kernels, says nothing of the others
+            self._start, self._steps, self._paced = now, trainer.step, True
         if now < self._next:  # reading a meter costs time, on a GPU it even waits for it
             return
         self.show(trainer, self._figures(trainer, now))
@@ -54,7 +56,7 @@ class Progress(Callback):
         return f"loss {meter.loss:.4f}{values}  {rate:>9,.0f} images/s{left}"
 
     def _left(self, trainer: Any, now: float) -> float:
-        """Seconds, by the pace since the start of this fit."""
+        """Seconds, by the pace since the first step of this fit."""
         steps = trainer.step - self._steps
         batches = trainer.batches or trainer.batch
         done = trainer.batch if trainer.in_epoch else batches
@@ -97,7 +99,8 @@ class LiveProgress(Progress):
 
         super().start(trainer)
         columns = TextColumn("epoch {task.fields[number]}"), BarColumn(bar_width=24), TextColumn("{task.fields[figures]}")
-        self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False)  # no thread that draws beside the training
+        # no thread draws beside the training, and the line about compiling kernels moves as it likes
+        self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False, redirect_stderr=False)
         self.task = self.bar.add_task("", total=None, number=number(trainer), figures="")
         self.bar.start()
 

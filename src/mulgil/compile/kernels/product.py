@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from mulgil.compile.graph import Node, Value
 from mulgil.compile.kernels.op import KernelOp, Launch, Text
 from mulgil.compile.kernels.vector import lanes_for, machine
+
+SHORT = 16  # products in a sum: for fewer, loading and storing the sums is all the work
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,18 @@ class Product(KernelOp):
         by_panels = self.turned_b or b.nbytes > a.nbytes  # each thread turns or gathers its own panels
         panels = -(-n // (wide * lanes))
         sizes = {"M": m, "N": n, "K": k, "panels": panels, "tiles": -(-m // rows)}
-        arguments = {"a": a, "b": b, "c": node.outputs[0] if self.decay is None else node.inputs[0]}
-        more = node.inputs[2] if self.decay is None and len(node.inputs) == 3 else node.inputs[3] if self.decay is not None else None
-        arguments |= {} if more is None else {"lr" if self.decay is not None else "bias": more}
-        body = product_text(self, rows, wide, self.decay is None and more is not None, by_panels)
+        arguments: dict[str, Any] = {"a": a, "b": b, "c": node.outputs[0]}
+        if self.decay is not None:
+            arguments |= {"c": node.inputs[0], "lr": node.inputs[3]}
+        elif len(node.inputs) == 3:
+            arguments["bias"] = node.inputs[2]
+        body = product_text(self, rows, wide, "bias" in arguments, by_panels)
         scratch = k * wide * lanes
         items = panels if by_panels else sizes["tiles"]
         return Launch(body, arguments, sizes, items, 2 * m * n * k, scratch, vectors=(a.dtype, lanes))
 
     def factors(self, node: Node) -> tuple[Value, Value]:
-        return tuple(node.inputs[:2] if self.decay is None else node.inputs[1:3])  # type: ignore[return-value]
+        return tuple(node.inputs[:2] if self.decay is None else node.inputs[1:3])
 
 
 def sizes_of(op: Product, a: Value, b: Value) -> tuple[tuple[int, int], int]:
@@ -59,10 +64,10 @@ def sizes_of(op: Product, a: Value, b: Value) -> tuple[tuple[int, int], int]:
 
 def supported(op: Product, a: Value, b: Value) -> bool:
     """Whether the tiles here can do it, and well."""
-    (m, n), _ = sizes_of(op, a, b)
+    (m, n), k = sizes_of(op, a, b)
     lanes = lanes_for(a.dtype, n)
     rows, wide = tile(m, n, lanes)
-    return n >= lanes and rows * wide >= 10 and (op.decay is None or m % rows == 0) and prod(a.shape) > 0
+    return k >= SHORT and n >= lanes and rows * wide >= 10 and (op.decay is None or m % rows == 0) and prod(a.shape) > 0
 
 
 def tile(m: int, n: int, lanes: int) -> tuple[int, int]:

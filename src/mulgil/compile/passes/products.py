@@ -10,13 +10,14 @@ from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend, gemm
 from mulgil.compile.kernels.conv_few import FEW
 from mulgil.compile.kernels.dense_few import DenseFew
-from mulgil.compile.kernels.product import Product, sizes_of, supported
+from mulgil.compile.kernels.product import Product, supported
 from mulgil.ops.elementwise import Add
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.mathematics import ReLU
 from mulgil.ops.shape import Transpose
 from mulgil.ops.update import SGD
 
+SMALL = 1 << 20  # operations: below, the library's call is as quick
 WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
 
 
@@ -42,21 +43,23 @@ def descents(graph: Graph) -> Graph:
 
 
 def large_products(graph: Graph) -> Graph:
-    """Products that are worth threads become calls of the plan's own kernels, with the bias, ReLU or descent that follows them."""
+    """Where a product is worth threads, products become calls of the plan's own kernels, with the bias, ReLU or descent after them."""
     readers = _readers(graph)
+    if max((_operations(node) for node in graph.nodes), default=0) < threads.WORTH:
+        return graph
     turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
     nodes: list[Node] = []
     done: set[int] = set()
     for node in graph.nodes:
         if id(node) in done:
             continue
-        factors = node.inputs[:2] if isinstance(node.op, MatMul) else node.inputs[1:3] if isinstance(node.op, Descend) else ()
-        if not factors or node.phase != "forward" or not all(isinstance(v, Value) and len(v.shape) == 2 for v in factors):
+        factors = _factors(node)
+        if _operations(node) < SMALL:
             nodes.append(node)
             continue
         a, b = (turned.get(id(v), v) for v in factors)
         op = Product(id(factors[0]) in turned, id(factors[1]) in turned, decay=getattr(node.op, "decay", None))
-        if a.lanes or b.lanes or a.dtype != b.dtype or not _worth(op, a, b) or not _stored(a, graph) or not _stored(b, graph):
+        if a.dtype != b.dtype or a.dtype.char not in "fd" or not supported(op, a, b) or not (_stored(a) and _stored(b)):
             nodes.append(node)
             continue
         if op.decay is not None:
@@ -71,14 +74,21 @@ def large_products(graph: Graph) -> Graph:
     return Graph(graph.inputs, graph.results, nodes).check()
 
 
-def _worth(op: Product, a: Value, b: Value) -> bool:
-    (m, n), k = sizes_of(op, a, b)
-    return 2 * m * n * k >= threads.WORTH and a.dtype.char in "fd" and supported(op, a, b)
+def _factors(node: Node) -> tuple[Value, ...]:
+    """The two matrices of a product; nothing for another call."""
+    found = node.inputs[:2] if isinstance(node.op, MatMul) else node.inputs[1:3] if isinstance(node.op, Descend) else ()
+    matrices = node.phase == "forward" and all(isinstance(v, Value) and len(v.shape) == 2 for v in found)
+    return tuple(found) if matrices else ()
 
 
-def _stored(v: Value, graph: Graph) -> bool:
+def _operations(node: Node) -> int:
+    factors = _factors(node)
+    return 2 * prod(factors[0].shape) * factors[1].shape[1] if factors else 0
+
+
+def _stored(v: Value) -> bool:
     """Whether the value lies in C order: what kernels and products write does, and so does what they are given."""
-    return v.root.kind != "state" or v.root.array.flags.c_contiguous
+    return not v.lanes and (v.root.kind != "state" or v.root.array.flags.c_contiguous)
 
 
 def _is_bias(v: Value, y: Value | None) -> bool:
