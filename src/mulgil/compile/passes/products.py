@@ -54,7 +54,7 @@ def large_products(graph: Graph) -> Graph:
         if id(node) in done:
             continue
         factors = _factors(node)
-        if _operations(node) < SMALL:
+        if not factors or _operations(node) < SMALL:
             nodes.append(node)
             continue
         a, b = (turned.get(id(v), v) for v in factors)
