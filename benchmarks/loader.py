@@ -1,9 +1,9 @@
 """Seconds for an epoch of MNIST through a DataLoader: shuffled, batch 100, ToTensor + Normalize; PyTorch's beside it.
 
-    python benchmarks/loader.py [--batch-size 100] [--repeats 5] [--data-root DIR]
+    python -m benchmarks.loader [--batch-size 100] [--data-root DIR] [--write]
 
-Where torch is installed, its DataLoader runs over a data set that does per sample what torchvision documents for its MNIST,
-ToTensor and Normalize (torchvision itself is not needed). Without MNIST on disk, random images of the same size are used.
+Where torch is installed, its DataLoader runs over `vision`, which does per sample what torchvision documents (torchvision itself is
+not needed). Without MNIST on disk, random images of the same size are used.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
 import mulgil
+from benchmarks import page, tables
 from mulgil.data import DataLoader, datasets, transforms
 
 MEAN, STD = 0.1307, 0.3081
 
 
-def seconds(make_loader: Callable[[], Iterable], repeats: int) -> tuple[float, float]:
+def seconds(loader: Iterable, repeats: int) -> dict[str, float]:
     """Median and best time of an epoch, after one that warms up."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        for _batch in make_loader():
+        for _batch in loader:
             pass
         times.append(time.perf_counter() - start)
-    return statistics.median(times[1:]), min(times[1:])
+    return {"median": statistics.median(times[1:]), "best": min(times[1:])}
 
 
 def mnist(root: str | None) -> datasets.ImageDataset:
@@ -41,51 +42,46 @@ def mnist(root: str | None) -> datasets.ImageDataset:
     return datasets.ImageDataset(random.integers(256, size=(60_000, 28, 28), dtype=np.uint8), random.integers(10, size=60_000))
 
 
-def torch_loader(data: datasets.ImageDataset, batch_size: int) -> Callable[[], Iterable] | None:
-    """PyTorch's loader over the same images, prepared one at a time as torchvision does; None without torch."""
+def torch_loader(data: datasets.ImageDataset, batch_size: int) -> Iterable | None:
+    """PyTorch's loader over the same images, prepared one at a time as torchvision does; None without torch and pillow."""
     try:
         import torch
-        from PIL import Image
-        from torch.utils.data import DataLoader as TorchLoader
+
+        from benchmarks import vision
     except ImportError:
         return None
-    images, labels = torch.from_numpy(data.data.array), data.targets.array
-    mean, std = torch.tensor([MEAN])[:, None, None], torch.tensor([STD])[:, None, None]
-
-    class PerSample:
-        def __len__(self) -> int:
-            return len(images)
-
-        def __getitem__(self, i: int) -> tuple:
-            picture = Image.fromarray(images[i].numpy())
-            x = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(28, 28, 1).permute(2, 0, 1).contiguous()
-            x = x.to(torch.float32).div(255)
-            return x.clone().sub_(mean).div_(std), int(labels[i])
-
-    loader = TorchLoader(PerSample(), batch_size=batch_size, shuffle=True)  # type: ignore[arg-type, var-annotated]
-    return lambda: loader
+    transform = vision.Compose([vision.ToTensor(), vision.Normalize([MEAN], [STD])])
+    images = vision.Images(torch.from_numpy(np.array(data.data.array)), torch.from_numpy(np.array(data.targets.array)), transform)
+    return torch.utils.data.DataLoader(images, batch_size=batch_size, shuffle=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--data-root")
-    options = parser.parse_args()
+def options_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, default=100, help="of the loaders (default 100)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, print, save."""
     mulgil.manual_seed(0)
     data = mnist(options.data_root)
     normalize = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    rows: list[tuple[str, tuple[float, float] | None]] = []
     flat = transforms.Lambda(lambda x: x.view(-1))
-    for name, steps in (("mulgil", normalize), ("mulgil, and Lambda(view) per sample", [*normalize, flat])):
+    results = {}
+    for name, steps in (("mulgil", normalize), ("mulgil, with a Lambda for each sample", [*normalize, flat])):
         data.transform = transforms.Compose(steps)
-        loader = DataLoader(data, batch_size=options.batch_size, shuffle=True)
-        rows.append((name, seconds(lambda loader=loader: loader, options.repeats)))  # type: ignore[misc]
+        results[name] = seconds(DataLoader(data, batch_size=options.batch_size, shuffle=True), 5)
     other = torch_loader(data, options.batch_size)
-    rows.append(("PyTorch's DataLoader, per sample", seconds(other, 1) if other else None))
-    print(f"an epoch of {len(data):,} images, batch {options.batch_size}, shuffled, ToTensor + Normalize")
-    for name, times in rows:
-        print(f"  {name:38} " + (f"{times[0]:7.3f} s (best {times[1]:.3f})" if times else "torch and pillow are not installed"))
+    if other is not None:
+        results["PyTorch, each sample on its own"] = seconds(other, 1)
+    print(tables.loader(results))
+    page.save(options, loader=results)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options_of(parser)
+    page.options_of(parser)
+    parser.add_argument("--data-root", help="the folder of MNIST's files")
+    run(parser.parse_args())
 
 
 if __name__ == "__main__":

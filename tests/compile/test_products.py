@@ -15,6 +15,7 @@ from mulgil.compile.kernels.product import Product, tile
 def _worth_it(monkeypatch):
     monkeypatch.setattr(threads, "WORTH", 0)
     monkeypatch.setattr("mulgil.compile.passes.products.SMALL", 0)
+    monkeypatch.setattr("mulgil.compile.passes.products.LARGE", 0)
 
 
 def products(compiled):

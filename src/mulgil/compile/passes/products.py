@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import prod
 
 from mulgil.compile.graph import Graph, Node, Value
-from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend, gemm
 from mulgil.compile.kernels.conv_few import FEW
 from mulgil.compile.kernels.dense_few import DenseFew
@@ -17,6 +16,7 @@ from mulgil.ops.mathematics import ReLU
 from mulgil.ops.shape import Transpose
 from mulgil.ops.update import SGD
 
+LARGE = 75_000_000  # operations: where no product has so many, the library's threads, which spin, are the quicker ones to wake
 SMALL = 1 << 20  # operations: below, the library's call is as quick
 WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
 
@@ -45,7 +45,7 @@ def descents(graph: Graph) -> Graph:
 def large_products(graph: Graph) -> Graph:
     """Where a product is worth threads, products become calls of the plan's own kernels, with the bias, ReLU or descent after them."""
     readers = _readers(graph)
-    if max((_operations(node) for node in graph.nodes), default=0) < threads.WORTH:
+    if max((_operations(node) for node in graph.nodes), default=0) < LARGE:
         return graph
     turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
     nodes: list[Node] = []
