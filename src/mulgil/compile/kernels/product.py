@@ -13,6 +13,7 @@ from typing import Any
 
 from mulgil.compile.graph import Node, Value
 from mulgil.compile.kernels.op import KernelOp, Launch, Text
+from mulgil.compile.kernels.threads import cores
 from mulgil.compile.kernels.vector import lanes_for, machine
 
 SHORT = 16  # products in a sum: for fewer, loading and storing the sums is all the work
@@ -67,7 +68,11 @@ def supported(op: Product, a: Value, b: Value) -> bool:
     (m, n), k = sizes_of(op, a, b)
     lanes = lanes_for(a.dtype, n)
     rows, wide = tile(m, n, lanes)
-    return k >= SHORT and n >= lanes and rows * wide >= 10 and (op.decay is None or m % rows == 0) and prod(a.shape) > 0
+    fits = k >= SHORT and n >= lanes and rows * wide >= 10 and prod(a.shape) > 0
+    if op.decay is None:  # tiles that overlap at the edge write the same twice
+        return fits
+    width = wide * lanes  # here each element may change once: the last two panels, where they overlap, must be one thread's
+    return fits and m % rows == 0 and (n % width == 0 or -(-n // width) >= 2 * cores())
 
 
 def tile(m: int, n: int, lanes: int) -> tuple[int, int]:
