@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ def fonts(monkeypatch: pytest.MonkeyPatch):
     """What is installed, by name; those called Hangul... have Korean letters."""
 
     def install(*names: str) -> None:
-        monkeypatch.setattr(font_manager.fontManager, "ttflist", [types.SimpleNamespace(name=name, fname=name) for name in names])
+        own = [font for font in font_manager.fontManager.ttflist if font.name.startswith("DejaVu")]  # matplotlib may ask for these
+        others = [replace(own[0], name=name) for name in names if not name.startswith("DejaVu")]
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", [*own, *others])
         monkeypatch.setattr(style, "_has_hangul", lambda font: "DejaVu" not in font.name)
         style.hangul_font.cache_clear()
 
