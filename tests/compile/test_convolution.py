@@ -65,6 +65,7 @@ NETS = {
         lambda: [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 2)],
         {"MaxPoolForward"},
     ),
+    "large loops": ((1, 36, 36), lambda: [nn.Conv2d(1, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 2, 3)], {"ConvInputGradient"}),
     "large residual": ((1, 36, 36), lambda: [nn.Conv2d(1, 8, 3), Residual(8), nn.AvgPool2d(34)], {"ConvInputGradient"}),
     "large batch norm": (  # what is large is made again for each reader, and threads share it
         (1, 36, 36),
@@ -108,7 +109,7 @@ def calls(compiled):
     return {type(s.op).__name__ for p in compiled.programs.values() for s in p.steps if isinstance(getattr(s, "op", None), KernelOp)}
 
 
-IN_FLOAT32 = ("pool of 3x2", "padding", "conv relu", "large batch norm", "large residual")
+IN_FLOAT32 = ("pool of 3x2", "padding", "conv relu", "large loops", "large batch norm", "large residual")
 CASES = [(name, 7, "float64") for name in NETS] + [(name, 33, "float32") for name in IN_FLOAT32]
 
 
@@ -211,7 +212,7 @@ def test_nan_is_not_hidden():
     np.testing.assert_array_equal(np.isnan(compiled(Tensor(x)).array), np.isnan(predict(Tensor(x)).array))
 
 
-@pytest.mark.parametrize("name", ["conv relu pool", "large batch norm", "large residual"])
+@pytest.mark.parametrize("name", ["conv relu pool", "large loops", "large batch norm", "large residual"])
 def test_threads_change_no_bit(name, monkeypatch):
     """Shares only say who computes a sum, never in which order."""
     shape, layers, _ = NETS[name]
