@@ -44,6 +44,38 @@ def test_products_equal_numpys(m, k, n, turned, dtype):
     assert (op.turned_a, op.turned_b) == ("a" in turned, "b" in turned)
 
 
+def test_a_bias_that_is_made_after_the_product():
+    a, w, b = (Tensor(np.random.default_rng(i).normal(size=size)) for i, size in enumerate([(20, 30), (30, 48), (48,)]))
+
+    def layer(a, w, b):
+        return (a @ w + b * 2).relu()
+
+    compiled = mulgil.compile(layer, strict=True)
+    for _ in range(2):
+        np.testing.assert_allclose(compiled(a, w, b).array, layer(a, w, b).array, rtol=0, atol=1e-12)
+    (op,) = products(compiled)
+    assert op.relu
+
+
+def test_a_factor_that_changes_after_the_product():
+    weights = [Tensor(np.random.default_rng(0).normal(size=(30, 48))) for _ in range(2)]
+
+    def step_of(w):
+        def step(a, b):
+            nonlocal w
+            with mulgil.no_grad():
+                y = a @ w
+                w -= w * 0.5
+                return (y + b).relu()
+
+        return step
+
+    compiled, eager = mulgil.compile(step_of(weights[0]), state=[weights[0]], strict=True), step_of(weights[1])
+    a, b = Tensor(np.random.default_rng(1).normal(size=(20, 30))), Tensor(np.ones(48))
+    for _ in range(3):
+        np.testing.assert_allclose(compiled(a, b).array, eager(a, b).array, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("wide", [32, 50, 130])
 @pytest.mark.parametrize("make", [optim.SGD, optim.Adam])

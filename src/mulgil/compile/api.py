@@ -183,9 +183,14 @@ def close(a: np.ndarray, b: np.ndarray) -> bool:
     )
 
 
+PASSES = (fold_constants, share_common, drop_dead, convolutions, descents, predictions, large_products, recompute, drop_dead)
+
+
 def simplified(graph: Graph) -> Graph:
     """The passes that turn a graph into a smaller one."""
-    return drop_dead(recompute(large_products(predictions(descents(convolutions(drop_dead(share_common(fold_constants(graph)))))))))
+    for rewrite in PASSES:
+        graph = rewrite(graph)
+    return graph
 
 
 def template(tree: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels.blas import Descend, gemm
@@ -23,16 +25,14 @@ WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
 
 def descents(graph: Graph) -> Graph:
     """Plain gradient descent along a product is one call: the gradient of a linear layer's weight is never written."""
-    readers: dict[int, int] = {}
-    for v in (*graph.results, *(v for node in graph.nodes for v in node.reads())):
-        readers[id(v)] = readers.get(id(v), 0) + 1
+    readers = _readers(graph)
     bases = {id(v.base) for v in graph.values() if v.base is not None}
-    products = {id(node.outputs[0]): node for node in graph.nodes if _is_product(node)}
+    products = {id(node.outputs[0]): node for node in graph.nodes if _adds_well(node)}
     nodes: list[Node] = []
     for node in graph.nodes:
         product = products.get(id(node.inputs[1])) if isinstance(node.op, SGD) and not node.op.momentum else None
         gradient = node.inputs[1] if product else None
-        if product is None or readers[id(gradient)] != 1 or id(gradient) in bases or not node.inputs[0].array.flags.c_contiguous:
+        if product is None or len(readers[id(gradient)]) != 1 or id(gradient) in bases or not node.inputs[0].array.flags.c_contiguous:
             nodes.append(node)
             continue
         nodes.remove(product)
@@ -44,34 +44,88 @@ def descents(graph: Graph) -> Graph:
 
 def large_products(graph: Graph) -> Graph:
     """Where a product is worth threads, products become calls of the plan's own kernels, with the bias, ReLU or descent after them."""
-    readers = _readers(graph)
     if max((_operations(node) for node in graph.nodes), default=0) < LARGE:
         return graph
-    turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
-    nodes: list[Node] = []
-    done: set[int] = set()
-    for node in graph.nodes:
-        if id(node) in done:
-            continue
+    turned = _turned(graph)
+
+    def chosen(node: Node) -> tuple[Product, Value, Value] | None:
         factors = _factors(node)
         if not factors or _operations(node) < SMALL:
-            nodes.append(node)
-            continue
+            return None
         a, b = (turned.get(id(v), v) for v in factors)
         op = Product(id(factors[0]) in turned, id(factors[1]) in turned, decay=getattr(node.op, "decay", None))
-        if a.dtype != b.dtype or a.dtype.char not in "fd" or not supported(op, a, b) or not (_stored(a) and _stored(b)):
+        real = a.dtype == b.dtype and a.dtype.char in "fd"
+        return (op, a, b) if real and supported(op, a, b) and _stored(a) and _stored(b) else None
+
+    return _replaced(graph, chosen)
+
+
+def predictions(graph: Graph) -> Graph:
+    """Linear layers of a few samples, where nobody asks for gradients, are one call with bias and ReLU."""
+    if any(node.phase == "backward" or node.op.inplace for node in graph.nodes):
+        return graph
+    turned = _turned(graph)
+
+    def chosen(node: Node) -> tuple[DenseFew, Value, Value] | None:
+        weight = turned.get(id(node.inputs[1])) if isinstance(node.op, MatMul) else None
+        return (DenseFew(), node.inputs[0], weight) if weight is not None and _is_dense(node, weight) else None
+
+    return _replaced(graph, chosen)
+
+
+def _replaced(graph: Graph, chosen: Callable[[Node], tuple[Any, Value, Value] | None]) -> Graph:
+    """The graph with other calls for products. chosen: the op and the factors for a call, None to leave it.
+
+    Bias and ReLU after a product become part of the call.
+    """
+    readers = _readers(graph)
+    nodes: list[Node] = []
+    merged: dict[int, Node | None] = {}  # id of a call that is now part of another -> what stands in its place
+    for i, node in enumerate(graph.nodes):
+        if id(node) in merged:
+            nodes += [n for n in [merged[id(node)]] if n is not None]
+            continue
+        found = chosen(node)
+        if found is None:
             nodes.append(node)
             continue
-        if op.decay is not None:
+        op, a, b = found
+        if isinstance(node.op, Descend):
             nodes.append(replace(node, op=op, inputs=(node.inputs[0], a, b, node.inputs[3])))
             continue
         add = _next(readers, node, Add)
         add = add if add is not None and _is_bias(add.inputs[1], node.outputs[0]) else None
         relu = _next(readers, add or node, ReLU)
-        done.update(id(n) for n in (add, relu) if n is not None)
         last = relu or add or node
-        nodes.append(replace(last, op=replace(op, relu=relu is not None), inputs=(a, b, *([add.inputs[1]] if add else [])), saved=()))
+        if any(v.root in (a.root, b.root) for n in graph.nodes[i : graph.nodes.index(last)] if n.op.inplace for v in n.writes()):
+            nodes.append(node)  # it must see the factors as they are now
+            continue
+        call = replace(last, op=replace(op, relu=relu is not None), inputs=(a, b, *([add.inputs[1]] if add else [])), saved=())
+        merged.update((id(n), call if n is last else None) for n in (add, relu) if n is not None)
+        nodes += [call] if last is node else []  # else later, where the bias is known too
     return Graph(graph.inputs, graph.results, nodes).check()
+
+
+def _readers(graph: Graph) -> dict[int, list[Node | None]]:
+    """Id of a value -> the calls that read it; None for the caller."""
+    readers: dict[int, list[Node | None]] = {id(v): [None] for v in graph.results}
+    for node in graph.nodes:
+        for v in node.reads():
+            readers.setdefault(id(v), []).append(node)
+    return readers
+
+
+def _turned(graph: Graph) -> dict[int, Value]:
+    """Id of a transposed matrix -> the matrix."""
+    return {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
+
+
+def _next(readers: dict[int, list[Node | None]], node: Node, kind: type) -> Node | None:
+    """The one call that reads what this one makes, if it is of that kind."""
+    found = readers.get(id(node.outputs[0]), [])
+    after = found[0] if len(found) == 1 else None
+    fits = after is not None and type(after.op) is kind and after.phase == "forward" and after.inputs[0] is node.outputs[0]
+    return after if fits else None
 
 
 def _factors(node: Node) -> tuple[Value, ...]:
@@ -86,47 +140,14 @@ def _operations(node: Node) -> int:
     return 2 * prod(factors[0].shape) * factors[1].shape[1] if factors else 0
 
 
-def _stored(v: Value) -> bool:
-    """Whether the value lies in C order: what kernels and products write does, and so does what they are given."""
-    return not v.lanes and (v.root.kind != "state" or v.root.array.flags.c_contiguous)
-
-
-def _is_bias(v: Value, y: Value | None) -> bool:
-    return isinstance(v, Value) and y is not None and v.shape == y.shape[1:] and v.dtype == y.dtype
-
-
-def _readers(graph: Graph) -> dict[int, list[Node | None]]:
-    """Id of a value -> the calls that read it; None for the caller."""
-    readers: dict[int, list[Node | None]] = {id(v): [None] for v in graph.results}
-    for node in graph.nodes:
-        for v in node.reads():
-            readers.setdefault(id(v), []).append(node)
-    return readers
-
-
-def predictions(graph: Graph) -> Graph:
-    """Linear layers of a few samples, where nobody asks for gradients, are one call with bias and ReLU."""
-    if any(node.phase == "backward" or node.op.inplace for node in graph.nodes):
-        return graph
-    readers = _readers(graph)
-    turned = {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
-    nodes: list[Node] = []
-    done: set[int] = set()
-    for node in graph.nodes:
-        weight = turned.get(id(node.inputs[1])) if isinstance(node.op, MatMul) else None
-        if id(node) in done:
-            continue
-        if weight is None or not _is_dense(node, weight):
-            nodes.append(node)
-            continue
-        add = _next(readers, node, Add)
-        add = add if add is not None and add.inputs[1].shape == weight.shape[:1] and add.inputs[1].dtype == weight.dtype else None
-        relu = _next(readers, add or node, ReLU)
-        last = relu or add or node
-        done.update(id(n) for n in (add, relu) if n is not None)
-        inputs = (node.inputs[0], weight, *([add.inputs[1]] if add else []))
-        nodes.append(replace(last, op=DenseFew(relu is not None), inputs=inputs, saved=()))
-    return Graph(graph.inputs, graph.results, nodes).check()
+def _adds_well(node: Node) -> bool:
+    """Whether BLAS can add the product to what is there, and does it quicker than a loop."""
+    factors = _factors(node)
+    if not factors:
+        return False
+    (a, b), y = factors, node.outputs[0]
+    same = y is not None and a.dtype == b.dtype == y.dtype and y.dtype.char in "fd"
+    return same and min(*a.shape, *b.shape) > 1 and prod(y.shape) >= WORTH and gemm(y.dtype.char) is not None  # type: ignore[union-attr]
 
 
 def _is_dense(node: Node, weight: Value) -> bool:
@@ -135,18 +156,10 @@ def _is_dense(node: Node, weight: Value) -> bool:
     return plain and weight.dtype.char in "fd" and weight.kind == "state" and weight.array.flags.c_contiguous and bool(prod(weight.shape))
 
 
-def _next(readers: dict[int, list[Node | None]], node: Node, kind: type) -> Node | None:
-    """The one call that reads what this one makes, if it is of that kind."""
-    found = readers.get(id(node.outputs[0]), [])
-    after = found[0] if len(found) == 1 else None
-    fits = after is not None and type(after.op) is kind and after.phase == "forward" and after.inputs[0] is node.outputs[0]
-    return after if fits else None
+def _is_bias(v: Value, y: Value | None) -> bool:
+    return isinstance(v, Value) and y is not None and v.shape == y.shape[1:] and v.dtype == y.dtype
 
 
-def _is_product(node: Node) -> bool:
-    matrices = all(isinstance(v, Value) and len(v.shape) == 2 for v in node.inputs)
-    if not isinstance(node.op, MatMul) or node.phase != "forward" or not matrices:
-        return False
-    (a, b), y = node.inputs, node.outputs[0]
-    same = y is not None and a.dtype == b.dtype == y.dtype and y.dtype.char in "fd"
-    return same and min(*a.shape, *b.shape) > 1 and prod(y.shape) >= WORTH and gemm(y.dtype.char) is not None  # type: ignore[union-attr]
+def _stored(v: Value) -> bool:
+    """Whether the value lies in C order: what kernels and products write does, and so does what they are given."""
+    return not v.lanes and (v.root.kind != "state" or v.root.array.flags.c_contiguous)
