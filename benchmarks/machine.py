@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import mulgil
+from mulgil.compile.kernels.threads import cores
 from mulgil.compile.profile import peaks
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+from mulgil.train.machine import processor
 
 
 def describe() -> dict[str, Any]:
@@ -25,7 +18,7 @@ def describe() -> dict[str, Any]:
     gflops, gbytes = peaks()
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "gflops": round(gflops, 1),
         "gbytes": round(gbytes, 1),
         "python": platform.python_version(),

@@ -15,6 +15,7 @@ from mulgil.errors import TraceError
 from mulgil.nn import functional as F
 from mulgil.ops.random import Dropout
 from mulgil.train.recipes import RECIPES, make_optimizer
+from tests.compile.tools import training_step
 from tests.ops.table import ROWS, Row
 from tests.ops.test_ops import outputs, tensors
 
@@ -40,21 +41,6 @@ def test_every_op_compiled_equals_eager(row: Row):
     for mine, eager in zip(compiled(*second), forward_and_backward(*second), strict=True):
         assert mine.shape == eager.shape and mine.dtype == eager.dtype
         np.testing.assert_allclose(mine.array, eager.array, rtol=1e-10, atol=1e-12)
-
-
-def training_step(model, optimizer, criterion=None, clip=None):
-    criterion = criterion or nn.CrossEntropyLoss()
-
-    def step(x, t):
-        optimizer.zero_grad()
-        loss = criterion(model(x), t)
-        loss.backward()
-        if clip:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        return loss
-
-    return step
 
 
 def twins(make):

@@ -9,6 +9,7 @@ import mulgil
 from mulgil import Tensor, nn, optim
 from mulgil.compile.kernels import conv, threads
 from mulgil.compile.kernels.op import KernelOp
+from tests.compile.tools import squared, training_step
 
 
 # name: (input [C, H, W], layers, the calls that its training step is expected to have)
@@ -81,15 +82,7 @@ def build(layers, dtype):
     if dtype == "float64":
         model.double()
     optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-
-    def step(x, t):
-        optimizer.zero_grad()
-        loss = ((model(x) - t) ** 2).mean()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return model, optimizer, step
+    return model, optimizer, training_step(model, optimizer, squared)
 
 
 def data(shape, model, batch, dtype, seed=0):

@@ -9,6 +9,7 @@ import mulgil
 from mulgil import Tensor, nn, optim
 from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.product import Product, tile
+from tests.compile.tools import squared, training_step
 
 
 @pytest.fixture(autouse=True)
@@ -88,17 +89,8 @@ def test_training_equals_eager(make, wide, decay):
         optimizer = make(model.parameters(), lr=0.05, weight_decay=decay)
         models.append((model, optimizer))
 
-    def step_of(model, optimizer):
-        def step(x, t):
-            optimizer.zero_grad()
-            loss = ((model(x) - t) ** 2).mean()
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return step
-
-    compiled, eager = mulgil.compile(step_of(*models[0]), state=list(models[0]), strict=True), step_of(*models[1])
+    steps = [training_step(model, optimizer, squared) for model, optimizer in models]
+    compiled, eager = mulgil.compile(steps[0], state=list(models[0]), strict=True), steps[1]
     rng = np.random.default_rng(1)
     for _ in range(4):
         x, t = Tensor(rng.normal(size=(24, wide))), Tensor(rng.normal(size=(24, 16)))

@@ -16,15 +16,6 @@ from mulgil.plot.terminal import chart
 matplotlib = pytest.importorskip("matplotlib")
 
 
-@pytest.fixture(autouse=True)
-def no_windows():
-    matplotlib.use("Agg")
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
-
-
 def lines(axes) -> dict[str, tuple[list, list]]:
     return {line.get_label().split(":")[0]: (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
 

@@ -8,16 +8,7 @@ import pytest
 from mulgil import plot
 from mulgil.errors import ShapeError
 
-matplotlib = pytest.importorskip("matplotlib")
-
-
-@pytest.fixture(autouse=True)
-def no_windows():
-    matplotlib.use("Agg")
-    yield
-    import matplotlib.pyplot as plt
-
-    plt.close("all")
+pytest.importorskip("matplotlib")
 
 
 def titles(figure) -> list[str]:

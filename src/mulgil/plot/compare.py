@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mulgil.plot.style import new_figure
+from mulgil.plot.style import finish_epochs, new_figure
 
 # dark to light, and each with its own line and marker: a print in grey still tells six of them apart
 COLOURS = ("#1f4e79", "#d1653e", "#2f8f6f", "#8e5aa8", "#c7a02b", "#7a8794")
@@ -18,8 +18,6 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", pa
 
     runs: name -> its epochs, as in metrics.jsonl. part: "test" or "train".
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure = new_figure(11, 4.4 + 0.22 * max(0, len(runs) - 6))
     if title:
         figure.suptitle(title, fontsize=13)
@@ -30,10 +28,7 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", pa
             colour, dash, marker = COLOURS[k % 6], DASHES[(k + k // 6) % 6], MARKERS[(k + k // 6) % 6]
             style = {"color": colour, "linestyle": dash, "marker": marker if len(points) <= 30 else "", "markersize": 4}
             axes.plot([x for x, _ in points], [y for _, y in points], label=name, **style)
-        axes.set_title(f"{part.capitalize()} {what}")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        finish_epochs(axes, f"{part.capitalize()} {what}")
     handles, names = panels[0].get_legend_handles_labels()
     columns = 2 if max(map(len, names), default=0) > 24 else 4
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mulgil.plot.style import TEST, TRAIN, new_figure
+from mulgil.plot.style import TEST, TRAIN, finish_epochs, new_figure
 
 
 def curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
@@ -14,8 +14,6 @@ def curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
     records: an epoch each, with `epoch` and any of `train_loss`, `test_loss`, `train_accuracy`, `test_accuracy` (the lines
     of metrics.jsonl).
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure = new_figure(10, 4.2)
     if title:
         figure.suptitle(title, fontsize=13)
@@ -27,10 +25,7 @@ def curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
             if any(v is not None for v in values):
                 points = [float("nan") if v is None else v for v in values]
                 axes.plot(epochs, points, color=colour, marker=marker, markersize=4, linewidth=1.6, label=part)
-        axes.set_title(what.capitalize())
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        finish_epochs(axes, what.capitalize())
         if axes.lines:
             axes.legend(loc="best", frameon=False)
     return figure

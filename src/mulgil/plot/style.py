@@ -62,6 +62,16 @@ def new_figure(width: float, height: float) -> Any:
     return figure_class()(figsize=(width, height), layout="constrained")
 
 
+def finish_epochs(axes: Any, title: str) -> None:
+    """What a panel over epochs has besides its lines."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.3)
+
+
 def use_hangul_font(figure: Any) -> bool:
     """Give every text in the figure that has Korean letters a font that has them too. The figures of this package do so themselves.
 

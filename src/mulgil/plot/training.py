@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.plot.style import TEST, TRAIN, new_figure
+from mulgil.plot.style import TEST, TRAIN, finish_epochs, new_figure
 
 TITLES = {"mse": "Mean squared error", "mae": "Mean absolute error", "top5": "Right among the first five"}
 
@@ -16,8 +16,6 @@ def history(records: np.ndarray, title: str = "") -> Any:
 
     records: a structured array with `epoch`, `train_loss`, `validation_loss`, `train_accuracy` and so on, such as `Trainer.fit` returns.
     """
-    from matplotlib.ticker import MaxNLocator
-
     names = [name.removeprefix("train_") for name in records.dtype.names or () if name.startswith("train_")]
     figure = new_figure(5 * len(names), 4.2)
     if title:
@@ -29,10 +27,7 @@ def history(records: np.ndarray, title: str = "") -> Any:
             if np.isfinite(values).any():
                 style = {"color": colour, "linestyle": line, "marker": marker if short else None, "markersize": 4, "linewidth": 1.6}
                 axes.plot(records["epoch"], values, label=part, **style)
-        axes.set_title(TITLES.get(name, name.replace("_", " ").capitalize()))
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
+        finish_epochs(axes, TITLES.get(name, name.replace("_", " ").capitalize()))
         if axes.lines:
             axes.legend(loc="best", frameon=False)
     return figure

@@ -40,7 +40,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": cores(),
         "threads": thread_count(),
         "blas_threads": _blas_threads(),
@@ -65,7 +65,8 @@ def _blas_threads() -> int | None:
     return next((pool["num_threads"] for pool in threadpool_info() if pool.get("user_api") == "blas"), None)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name, where the system tells it."""
     if sys.platform == "linux":
         with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -64,13 +64,6 @@ class Progress(Callback):
         return (now - self._start) / max(steps, 1) * ahead
 
 
-class Silent(Progress):
-    """Shows nothing."""
-
-    def batch(self, trainer: Any) -> None:
-        pass
-
-
 class PlainProgress(Progress):
     """A line an epoch: for files, pipes and CI."""
 

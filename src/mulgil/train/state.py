@@ -19,7 +19,7 @@ from mulgil.nn import Module
 from mulgil.train.callbacks import Callback
 from mulgil.train.inputs import known
 from mulgil.train.metrics import Meter
-from mulgil.train.step import Step, device_of, make_evaluation, make_prediction, make_step
+from mulgil.train.step import Kept, Step, device_of, make_evaluation, make_prediction, make_step
 
 if TYPE_CHECKING:
     from mulgil.train.trainer import Trainer
@@ -99,20 +99,6 @@ class Functions:
 
 def _same(before: list[Any], now: list[Any]) -> bool:
     return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
-
-
-class Kept:
-    """Copies of some arrays, and on demand of the random state, to be put back."""
-
-    def __init__(self, arrays: list[Any], random: bool):
-        self.arrays = [(array, array.copy()) for array in arrays]
-        self.random = default_generator.get_state() if random else None
-
-    def restore(self) -> None:
-        for array, copy in self.arrays:
-            array[...] = copy
-        if self.random is not None:
-            default_generator.set_state(self.random)
 
 
 @contextmanager

@@ -114,26 +114,37 @@ class Replayed:
         return self.compiled.at(key, tensors) if before.restore() else result
 
 
+class Kept:
+    """Copies of some arrays, and on demand of the random state, to be put back."""
+
+    def __init__(self, arrays: list[Any], random: bool):
+        self.arrays = [(array, array.copy()) for array in arrays]
+        self.random = default_generator.get_state() if random else None
+
+    def restore(self) -> None:
+        for array, before in self.arrays:
+            array[...] = before
+        if self.random is not None:
+            default_generator.set_state(self.random)
+
+
 class Snapshot:
     """The arrays of models and optimizers, what models know of their inputs, and the random state, as they are now."""
 
     def __init__(self, state: list[Any]):
         self.state, self._entries = state, _entries(state)
-        self.arrays = [(a, a.copy()) for a in arrays_of(state)]
+        self.kept = Kept(arrays_of(state), random=True)
         infos = [owner.info for owner in state if isinstance(owner, Module) and isinstance(owner.info, dict)]
         self.known = [(info, copy.deepcopy(info)) for info in infos if "input_range" in info]  # at a run's first step it is learned
-        self.random = default_generator.get_state()
 
     def restore(self) -> bool:
         """Put everything back in place; False, and nothing done, if an optimizer has made new state since."""
         if _entries(self.state) != self._entries:
             return False
-        for array, before in self.arrays:
-            array[...] = before
+        self.kept.restore()
         for info, known in self.known:
             info.clear()
             info.update(known)
-        default_generator.set_state(self.random)
         return True
 
 
