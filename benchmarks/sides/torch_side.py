@@ -25,6 +25,7 @@ def model_of(workload: Workload) -> Any:
 
 
 def make(workload: Workload, variant: str) -> Callable[[int], Any]:
+    torch.set_flush_denormal(True)  # before its threads start: Adam's moments decay into them on a batch that is seen over and over
     model = model_of(workload)
     images, labels = workload.batch_of_data()
     x, targets = torch.from_numpy(images), [torch.from_numpy(t) for t in labels]

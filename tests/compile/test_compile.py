@@ -206,6 +206,22 @@ def test_each_signature_has_its_plan():
     assert again["best"].tolist() == model(x).argmax(1).tolist()
 
 
+def test_a_step_may_return_nothing():
+    model = nn.Linear(3, 2)
+    before = model.weight.array.copy()
+
+    def step(x):
+        model.zero_grad()
+        model(x).sum().backward()
+        with mulgil.no_grad():
+            model.weight -= 0.5 * model.weight.grad
+
+    compiled = mulgil.compile(step, state=[model], strict=True)
+    for _ in range(3):
+        assert compiled(Tensor(np.ones((1, 3), np.float32))) is None
+    np.testing.assert_allclose(model.weight.array, before - 1.5, rtol=1e-6)
+
+
 def test_results_are_not_overwritten_by_the_next_call():
     f = mulgil.compile(lambda x: x * 2 + 1, strict=True)
     f(mulgil.ones(3))

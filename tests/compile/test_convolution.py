@@ -7,7 +7,7 @@ import pytest
 
 import mulgil
 from mulgil import Tensor, nn, optim
-from mulgil.compile.kernels import conv, threads
+from mulgil.compile.kernels import conv
 from mulgil.compile.kernels.op import KernelOp
 from tests.compile.tools import squared, training_step
 
@@ -206,21 +206,18 @@ def test_nan_is_not_hidden():
 
 
 @pytest.mark.parametrize("name", ["conv relu pool", "large loops", "large batch norm", "large residual"])
-def test_threads_change_no_bit(name, monkeypatch):
+def test_threads_change_no_bit(name, three_cores):
     """Shares only say who computes a sum, never in which order."""
     shape, layers, _ = NETS[name]
     results = []
     for count in (1, 2, 3):
-        monkeypatch.setattr(threads, "thread_count", lambda count=count: count)
-        monkeypatch.setattr(threads, "WORTH", 0)
-        threads.workers.cache_clear()
-        model, optimizer, step = build(layers, "float32")
-        compiled = mulgil.compile(step, state=[model, optimizer], strict=True)
-        x, t = data(shape, model, 40, "float32")
-        for _ in range(5):
-            compiled(x, t)
+        with mulgil.set_num_threads(count):
+            model, optimizer, step = build(layers, "float32")
+            compiled = mulgil.compile(step, state=[model, optimizer], strict=True)
+            x, t = data(shape, model, 40, "float32")
+            for _ in range(5):
+                compiled(x, t)
         results.append([p.array.copy() for p in model.parameters()])
-    threads.workers.cache_clear()
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.compile.cache import Entry, Store, machine
+from mulgil.compile.kernels.threads import shared
 from mulgil.errors import MulgilError
 
 
@@ -104,12 +105,31 @@ def bind(spec: Spec, arrays: Sequence[np.ndarray | None]) -> Callable[..., None]
     arrays: one for each argument; None for a passed one.
     """
     prepare([spec])
-    passed = [ctypes.py_object for a in spec.arguments if a.passed]
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *passed)(_addresses[spec.key])
-    table = (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data if a is not None else None for a in arrays])
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *passed_by(spec))(_addresses[spec.key])
+    table = table_of(arrays)
     bound = partial(function, ctypes.addressof(table))
     bound.kept = table, arrays  # type: ignore[attr-defined]  # the memory lives as long as the function
     return bound
+
+
+def bind_shares(spec: Spec, arrays_of_shares: Sequence[Sequence[np.ndarray | None]]) -> Callable[..., None]:
+    """The same for a kernel whose shares, each with its arrays, run side by side."""
+    if len(arrays_of_shares) == 1:
+        return bind(spec, arrays_of_shares[0])
+    prepare([spec])
+    tables = [table_of(arrays) for arrays in arrays_of_shares]
+    bound = shared(_addresses[spec.key], [ctypes.addressof(table) for table in tables], len(passed_by(spec)))
+    bound.kept += tables, arrays_of_shares  # type: ignore[attr-defined]
+    return bound
+
+
+def passed_by(spec: Spec) -> list[Any]:
+    return [ctypes.py_object for a in spec.arguments if a.passed]
+
+
+def table_of(arrays: Sequence[np.ndarray | None]) -> Any:
+    """The addresses of the arrays, as machine code reads them."""
+    return (ctypes.c_void_p * max(1, len(arrays)))(*[a.ctypes.data if a is not None else None for a in arrays])
 
 
 class ByLayout:
@@ -143,6 +163,19 @@ def _engine() -> Any:
     target = llvm.Target.from_triple(llvm.get_process_triple())
     host = target.create_target_machine(cpu=llvm.get_host_cpu_name(), reloc="static", codemodel="jitdefault", jit=True)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host)
+
+
+def add_assembly(text: str) -> Callable[[str], int]:
+    """Load functions that are written in LLVM's own language; gives what finds their addresses."""
+    import llvmlite.binding as llvm
+
+    with _lock:
+        engine = _engine()
+        module = llvm.parse_assembly(text)
+        module.verify()
+        engine.add_module(module)
+        engine.finalize_object()
+        return engine.get_function_address
 
 
 def resolve(entry: Entry) -> bool:

@@ -11,11 +11,11 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import threads
-from mulgil.compile.kernels.blas import Descend
+from mulgil.compile.kernels.blas import Descend, single_blas
 from mulgil.compile.kernels.conv_few import ConvFew
 from mulgil.compile.kernels.dense_few import DenseFew
 from mulgil.compile.kernels.op import KernelOp
-from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
+from mulgil.compile.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
 from mulgil.compile.profile import Profile, peaks, timed_rows
@@ -57,9 +57,9 @@ class Program:
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
-        results = ", ".join(f"{self._name(v)}.copy()" for v in graph.results)
+        results = "".join(f"{self._name(v)}.copy(), " for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
-        text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results},)\n"
+        text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
         self.source = "\n".join([*self.kernels.values(), text])
         exec(compile(text, "<mulgil plan>", "exec"), self._scope)  # our own text, from names and numbers alone
         self.run: Callable[..., tuple] = self._scope["run"]
@@ -68,7 +68,8 @@ class Program:
         """Run once; returns copies of the results."""
         if not self._single_blas:
             return self.run(*arrays)
-        with threads.single_blas:
+        threads.allow()
+        with single_blas:
             return self.run(*arrays)
 
     def profile(self, *arrays: Any, repeats: int = 20) -> Profile:
@@ -80,7 +81,7 @@ class Program:
         state = [v.array for v in self.graph.values() if v.kind == "state"]
         before = [a.copy() for a in state]
         try:
-            with threads.single_blas if self._single_blas else nullcontext():
+            with single_blas if self._single_blas else nullcontext():
                 rows = timed_rows(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
         finally:
             for a, b in zip(state, before, strict=True):
@@ -220,7 +221,7 @@ class Program:
         """Compile or load all kernels at once, and tie each to its arrays."""
         prepare([*(spec for spec, _, _ in self._specs.values()), *(spec for spec, _ in self._shared.values())])
         for name, (spec, arrays_of_shares) in self._shared.items():
-            self._scope[name] = threads.together([bind(spec, arrays) for arrays in arrays_of_shares])
+            self._scope[name] = bind_shares(spec, arrays_of_shares)
         for name, (spec, arrays, known) in self._specs.items():
             self._scope[name] = bind(spec, arrays) if known else ByLayout(spec, arrays)
 

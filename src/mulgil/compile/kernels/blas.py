@@ -1,4 +1,4 @@
-"""C <- alpha A B + beta C, the product that NumPy does not offer: called in the BLAS library that NumPy has brought."""
+"""The BLAS library that NumPy has brought: its threads, and C <- alpha A B + beta C, the product that NumPy does not offer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
 
-from mulgil.compile.kernels.threads import blas_libraries
 from mulgil.ops.function import Function
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS' names for them
@@ -68,3 +68,43 @@ def _operand(x: np.ndarray) -> tuple[int, int, int]:
 
 def _address(x: np.ndarray) -> int:
     return x.__array_interface__["data"][0]
+
+
+# ---- threads
+
+
+class SingleBlas:
+    """Within the block, matrix products run on one thread.
+
+    OpenBLAS' own threads go on spinning after each product, on the cores that the kernels' threads need.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._users = Lock(), 0
+        self._before: list[tuple[Any, int]] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._before = [(library, library.get_num_threads()) for library in blas_libraries()]
+                for library, _ in self._before:
+                    library.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                for library, count in self._before:
+                    library.set_num_threads(count)
+
+
+single_blas = SingleBlas()
+
+
+@cache
+def blas_libraries() -> list[Any]:
+    """The BLAS libraries of this process, as threadpoolctl's controllers."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers

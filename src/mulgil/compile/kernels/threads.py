@@ -1,19 +1,58 @@
-"""A few threads that share the items of a kernel. Kernels release the interpreter's lock, so the threads run side by side."""
+"""A few threads that share the items of a kernel.
+
+A kernel's items are cut into shares. The caller publishes them, does one, and then takes what nobody else has taken; helpers,
+which look for work without the interpreter's lock, take the others. So a helper that the system runs too late costs no more than
+its help. A helper that has found nothing for a while sleeps: waking it takes tens of microseconds, as long as many a kernel.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
+import platform
+import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import pairwise
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
 from mulgil.backend import set_num_threads
+from mulgil.errors import OptionError
 
-WORTH = 15_000_000  # operations, about 0.1 ms of one core: less is not worth waking a thread
+WORTH = 1_500_000  # operations, some 10 microseconds of one core: less is not worth the handing over
+PATIENCE = 300e-6  # seconds without work after which a helper sleeps
+MOST = 3  # arrays that a shared kernel may be given at each call
 
-_busy = Lock()  # one shared kernel at a time; a second caller works alone
+_X86, _ARM = ("llvm.x86.sse2.pause", "", ""), ("llvm.aarch64.hint", "i32 1", "i32")
+PAUSES = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}  # the instruction for a loop that waits: name, argument, its type
+
+
+class Common(ctypes.Structure):
+    """What the caller and its helpers have in common; threads.ll says what for."""
+
+    _fields_ = [
+        ("work", ctypes.c_int64 * 8),
+        ("done", ctypes.c_int64 * 8),
+        ("job", ctypes.c_void_p * (2 + MOST)),
+        ("busy", ctypes.c_int64),
+        ("helpers", ctypes.c_int64),
+    ]
+
+
+class Job(ctypes.Structure):
+    """A kernel and a table of its arrays' addresses for each share."""
+
+    _fields_ = [("function", ctypes.c_void_p), ("tables", ctypes.c_void_p), ("shares", ctypes.c_int64)]
+
+
+_common = Common()
+_allowed: int | None = 0  # the limit that `_common` knows; none yet
+_asleep: list[Helper] = []
 
 
 def cores() -> int:
@@ -28,46 +67,6 @@ def thread_count() -> int:
     return max(1, min(cores(), count))
 
 
-class Worker:
-    """A thread that waits for work."""
-
-    def __init__(self) -> None:
-        self._work: Callable[[], None] | None = None
-        self._start, self._done = Lock(), Lock()
-        self._start.acquire()
-        self._done.acquire()
-        Thread(target=self._loop, name="mulgil kernels", daemon=True).start()
-
-    def _loop(self) -> None:
-        while True:
-            self._start.acquire()
-            self._work()  # type: ignore[misc]
-            self._done.release()
-
-    def start(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._start.release()
-
-    def wait(self) -> None:
-        self._done.acquire()
-
-
-@cache
-def workers() -> list[Worker]:
-    """Started at first use; again in a forked process, which inherits no threads."""
-    return [Worker() for _ in range(cores() - 1)]
-
-
-def _after_fork() -> None:
-    global _busy
-    _busy = Lock()
-    workers.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
 def shares(items: int, operations: int) -> list[tuple[int, int]]:
     """Ranges of items, one for each core: how many threads there are may change later, and changes no result."""
     threads = min(cores(), items) if operations >= WORTH else 1
@@ -75,65 +74,119 @@ def shares(items: int, operations: int) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def together(functions: Sequence[Callable[..., None]]) -> Callable[..., None]:
-    """A function that runs them all with its arguments."""
-    return functions[0] if len(functions) == 1 else partial(run, functions)
+def shared(function: int, tables: Sequence[int], passed: int) -> Callable[..., None]:
+    """A kernel whose shares run side by side.
 
-
-def run(functions: Sequence[Callable[..., None]], *passed: Any) -> None:
-    """Run the shares of a kernel, the last in this thread, with as many other threads as there may be."""
-    lock, count = _busy, min(thread_count(), len(functions))
-    if count == 1 or not lock.acquire(blocking=False):
-        for function in functions:
-            function(*passed)
-        return
-    try:
-        helpers = workers()[: count - 1]
-        for helper, function in zip(helpers, functions, strict=False):
-            helper.start(partial(function, *passed) if passed else function)
-        for function in functions[count - 1 :]:
-            function(*passed)
-        for helper in helpers:
-            helper.wait()
-    finally:
-        lock.release()
-
-
-# ---- BLAS
-
-
-class SingleBlas:
-    """Within the block, matrix products run on one thread.
-
-    OpenBLAS' own threads go on spinning after each product, on the cores that the kernels' threads need.
+    function: where its machine code lies. tables: for each share, where the table of its arrays' addresses does.
+    passed: how many arrays it is given at each call.
     """
+    if passed > MOST:
+        raise OptionError(f"a shared kernel takes at most {MOST} arrays at each call", str(passed), "give the others a fixed place")
+    pointers = (ctypes.c_void_p * len(tables))(*tables)
+    job = Job(function, ctypes.addressof(pointers), len(tables))
+    launch = partial(native()["launch"], ctypes.addressof(_common), ctypes.addressof(job))
+    rest = (None,) * (MOST - passed)
 
-    def __init__(self) -> None:
-        self._lock, self._users = Lock(), 0
-        self._before: list[tuple[Any, int]] = []
+    def call(*arrays: Any) -> None:
+        if _asleep:
+            wake()
+        launch(*arrays, *rest)
 
-    def __enter__(self) -> None:
-        with self._lock:
-            self._users += 1
-            if self._users == 1:
-                self._before = [(library, library.get_num_threads()) for library in blas_libraries()]
-                for library, _ in self._before:
-                    library.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if not self._users:
-                for library, count in self._before:
-                    library.set_num_threads(count)
+    call.kept = pointers, job  # type: ignore[attr-defined]  # the memory lives as long as the function
+    return call
 
 
-single_blas = SingleBlas()
+# ---- helpers
+
+
+class Helper:
+    """A thread that takes shares; it sleeps when there have been none for a while."""
+
+    def __init__(self, number: int):
+        self.number, self.alarm = number, Lock()
+        self.alarm.acquire()
+        Thread(target=self._loop, name="mulgil kernels", daemon=True).start()
+
+    def _loop(self) -> None:
+        serve, rounds = native()["serve"], patience()
+        while True:
+            serve(ctypes.addressof(_common), self.number, rounds)
+            _asleep.append(self)
+            self.alarm.acquire()
 
 
 @cache
-def blas_libraries() -> list[Any]:
-    """The BLAS libraries of this process, as threadpoolctl's controllers."""
-    from threadpoolctl import ThreadpoolController
+def helpers() -> list[Helper]:
+    """Started at first use; again in a forked process, which inherits no threads."""
+    native(), patience()
+    return [Helper(number) for number in range(cores() - 1)]
 
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+def wake() -> None:
+    """Wake the helpers that are asked for."""
+    for helper in _asleep[:]:
+        if helper.number < _common.helpers:
+            with suppress(ValueError):  # another caller was quicker
+                _asleep.remove(helper)
+                helper.alarm.release()
+
+
+def allow() -> None:
+    """Let the kernels use `thread_count()` threads; quick where nothing has changed."""
+    global _allowed
+    if _allowed is not set_num_threads.limit:
+        _allowed, count = set_num_threads.limit, thread_count()
+        if count > 1:
+            helpers()
+        _common.helpers = count - 1
+
+
+def _after_fork() -> None:
+    global _allowed
+    _allowed = 0
+    ctypes.memset(ctypes.addressof(_common), 0, ctypes.sizeof(_common))
+    _asleep.clear()
+    helpers.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _rest() -> None:
+    """No helper may be in machine code when the interpreter takes it away."""
+    _common.helpers = 0
+    started = len(helpers()) if helpers.cache_info().currsize else 0
+    deadline = time.monotonic() + 1
+    while len(_asleep) < started and time.monotonic() < deadline:
+        time.sleep(1e-4)
+
+
+# ---- machine code
+
+
+@cache
+def native() -> dict[str, Any]:
+    """`serve` and `launch` of threads.ll."""
+    from mulgil.compile.loader import add_assembly
+
+    name, given, kind = PAUSES.get(platform.machine().lower(), ("", "", ""))
+    give_way = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+    text = Path(__file__).with_suffix(".ll").read_text(encoding="utf-8").replace("@yield(", f"@{give_way}(")
+    text += f"declare i32 @{give_way}()\n" + (f"declare void @{name}({kind})\n" if name else "")
+    text += "define void @pause() {\n" + (f"call void @{name}({given})\n" if name else "") + "ret void\n}\n"
+    find = add_assembly(text)
+    return {
+        "serve": ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(find("serve")),
+        "launch": ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.py_object] * MOST)(find("launch")),
+    }
+
+
+@cache
+def patience() -> int:
+    """The rounds of looking for work that last `PATIENCE`."""
+    nobody, rounds = Common(helpers=1), 2000
+    start = time.perf_counter()
+    native()["serve"](ctypes.addressof(nobody), 0, rounds)
+    return max(1, int(rounds * PATIENCE / (time.perf_counter() - start)))
