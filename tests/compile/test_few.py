@@ -11,6 +11,12 @@ from mulgil import Tensor, nn
 NETS = {
     "cnn": ((1, 20, 20), lambda: [nn.Conv2d(1, 20, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(20, 10, 5), nn.ReLU(), nn.MaxPool2d(2)]),
     "stride and padding": ((3, 11, 13), lambda: [nn.Conv2d(3, 40, 3, padding=1, stride=2)]),
+    "stride, dilation, pool": (
+        (2, 21, 90),
+        lambda: [nn.Conv2d(2, 9, 5, stride=(3, 2), padding=1, dilation=(1, 3)), nn.ReLU(), nn.MaxPool2d((3, 2))],
+    ),
+    "wide": ((2, 9, 71), lambda: [nn.Conv2d(2, 3, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(3, 2, (1, 4))]),
+    "wide windows": ((1, 12, 40), lambda: [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d((2, 3)), nn.Conv2d(8, 8, 1), nn.MaxPool2d((5, 1))]),
     "dilation": ((2, 9, 9), lambda: [nn.Conv2d(2, 5, 3, padding=(2, 1), dilation=2), nn.ReLU()]),
     "norm between": ((2, 9, 8), lambda: [nn.Conv2d(2, 7, 1, bias=False), nn.BatchNorm2d(7), nn.ReLU(), nn.MaxPool2d((3, 2))]),
     "pool without relu": ((1, 9, 9), lambda: [nn.Conv2d(1, 3, 2), nn.MaxPool2d(2), nn.Sigmoid()]),

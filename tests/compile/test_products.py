@@ -7,8 +7,10 @@ import pytest
 
 import mulgil
 from mulgil import Tensor, nn, optim
+from mulgil.compile.graph import Value
 from mulgil.compile.kernels import threads
-from mulgil.compile.kernels.product import Product, tile
+from mulgil.compile.kernels.product import Product, tiling
+from mulgil.compile.kernels.vector import machine
 from tests.compile.tools import squared, training_step
 
 
@@ -23,7 +25,14 @@ def products(compiled):
     return [s.op for p in compiled.programs.values() for s in p.steps if isinstance(getattr(s, "op", None), Product)]
 
 
-SIZES = [(10, 40, 16, "float32"), (100, 33, 50, "float64"), (25, 84, 49, "float32"), (12, 17, 130, "float32")]
+SIZES = [
+    (64, 30, 10, "float32"),
+    (33, 12, 3, "float64"),
+    (10, 40, 16, "float32"),
+    (100, 33, 50, "float64"),
+    (25, 84, 49, "float32"),
+    (12, 17, 130, "float32"),
+]
 
 
 @pytest.mark.parametrize("m, k, n, dtype", SIZES)
@@ -102,7 +111,11 @@ def test_training_equals_eager(make, wide, decay):
 
 
 @pytest.mark.parametrize("m", [1, 5, 64, 100, 500, 1000])
-@pytest.mark.parametrize("n", [16, 50, 128, 784, 1000])
-def test_tiles_fit_the_registers(m, n):
-    rows, wide = tile(m, n, 16)
-    assert rows <= m and wide * 16 <= max(16, n) and rows * wide + wide + 1 <= 32
+@pytest.mark.parametrize("n", [1, 10, 16, 50, 128, 784, 1000])
+@pytest.mark.parametrize("turned", [False, True])
+def test_tiles_fit_the_registers(m, n, turned):
+    a, b = (Value("v", size, np.dtype(np.float32), "input") for size in ((m, 100), (n, 100) if turned else (100, n)))
+    how = tiling(Product(False, turned), a, b)
+    assert how.rows <= m and how.wide * how.lanes <= max(16, n)
+    assert how.rows * how.wide + how.wide + 1 <= machine()[1]
+    assert how.tiles * how.rows >= m and how.panels * how.wide * how.lanes >= n

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
 
 MANY = 8  # plans for settings of an optimizer; more, and they change at each step
+TRAINING = attrgetter("training")
 NUMBERS = (int, float, bool, str, type(None))
 
 
@@ -113,7 +115,7 @@ class Compiled:
 
     def signature(self, args: tuple) -> tuple:
         """What decides which plan serves these arguments now."""
-        parts: list[Any] = [is_grad_enabled(), *[m.training for m in self._modules], *[o.settings() for o in self._optimizers]]
+        parts: list[Any] = [is_grad_enabled(), *map(TRAINING, self._modules), *[o.settings() for o in self._optimizers]]
         for a in args:
             if isinstance(a, Tensor):
                 array = a.array

@@ -11,12 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.compile.graph import Node, Value
-from mulgil.compile.kernels.blas import Descend
-from mulgil.compile.kernels.op import KernelOp
-from mulgil.compile.passes.fuse import Kernel, iteration_shape, memory
-from mulgil.ops.conv import Conv2d
-from mulgil.ops.linalg import MatMul
+from mulgil.compile.cost import nodes_of, operations, traffic
+from mulgil.compile.passes.fuse import Kernel, iteration_shape
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,6 @@ def _name(line: str) -> str:
     return line.partition("(")[0].rpartition(" ")[2]
 
 
-def nodes_of(step: Any) -> list[Node]:
-    return step.nodes if isinstance(step, Kernel) else [step]
-
-
 def work(step: Any) -> str:
     """The calls of a step, shortened: `Add ReLU.backward Sum x3`."""
     counts: dict[str, int] = {}
@@ -100,39 +92,6 @@ def work(step: Any) -> str:
     parts = [name if n == 1 else f"{name} x{n}" for name, n in counts.items()]
     shape = max((iteration_shape(n) for n in step.nodes), key=prod) if isinstance(step, Kernel) else step.writes()[0].shape
     return f"{list(shape)} {' '.join(parts[:8])}{' ...' if len(parts) > 8 else ''}"
-
-
-def operations(step: Any) -> int:
-    """Products and sums of matrix products and convolutions; of loops, one for each call and element."""
-    return sum(map(_operations, nodes_of(step)))
-
-
-def _operations(node: Node) -> int:
-    if isinstance(node.op, MatMul) and node.phase == "forward":
-        return 2 * prod(node.outputs[0].shape) * node.inputs[0].shape[-1]  # type: ignore[union-attr]
-    if isinstance(node.op, Descend):
-        return 2 * prod(node.inputs[0].shape) * node.inputs[1].shape[1]
-    if isinstance(node.op, KernelOp) and hasattr(node.op, "conv"):
-        return node.op.launch(node).operations
-    if isinstance(node.op, Conv2d):
-        return 2 * prod(node.writes()[0].shape) * prod(node.inputs[1].shape[1:]) if node.phase == "forward" else 0
-    return prod(iteration_shape(node)) if node.op.elementwise else sum(prod(v.shape) for v in node.writes())
-
-
-def traffic(step: Any) -> int:
-    """Bytes of the arrays that come into a step and go out of it."""
-    nodes = nodes_of(step)
-    made = {id(v) for node in nodes for v in node.writes()}
-    read: dict[int, Value] = {id(memory(v)): v for node in nodes for v in node.reads() if id(v) not in made}
-    return sum(v.nbytes for v in read.values()) + sum(v.nbytes for v in step_outputs(step))
-
-
-def step_outputs(step: Any) -> list[Value]:
-    """What a step leaves for others: in a kernel, the values that nothing later in it replaces or that keep no register."""
-    if not isinstance(step, Kernel):
-        return step.writes()
-    inside = {id(v) for node in step.nodes for v in node.reads()}
-    return [v for node in step.nodes for v in node.writes() if node.op.inplace or id(v) not in inside]
 
 
 @cache

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.compile.cost import arithmetic
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.blas import Descend, single_blas
-from mulgil.compile.kernels.conv_few import ConvFew
-from mulgil.compile.kernels.dense_few import DenseFew
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
+from mulgil.compile.passes.products import LARGE
 from mulgil.compile.profile import Profile, peaks, timed_rows
 from mulgil.compile.source import KernelSource
 from mulgil.ops.guard import Guard, check
@@ -52,11 +52,14 @@ class Program:
         self.kernels: dict[str, str] = {}
         self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
-        ours = [step.op for step in steps if isinstance(step, Node) and isinstance(step.op, KernelOp)]
-        self._single_blas = not all(isinstance(op, (ConvFew, DenseFew)) for op in ours)  # kernels have threads of their own
+        calls = [step for step in steps if isinstance(step, Node)]
+        products = [step for step in calls if isinstance(step.op, (MatMul, Descend))]
+        large = any(arithmetic(step) >= LARGE for step in products)  # BLAS needs the cores for them
+        self._own_threads = not large or any(isinstance(step.op, KernelOp) for step in calls)
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
+        self._single_blas = bool(products) and any(len(arrays) > 1 for _, arrays in self._shared.values())
         results = "".join(f"{self._name(v)}.copy(), " for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
         text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
@@ -66,9 +69,9 @@ class Program:
 
     def __call__(self, *arrays: np.ndarray) -> tuple:
         """Run once; returns copies of the results."""
+        threads.allow()
         if not self._single_blas:
             return self.run(*arrays)
-        threads.allow()
         with single_blas:
             return self.run(*arrays)
 
@@ -138,8 +141,8 @@ class Program:
             if stand_in is not None and len(node.inputs) == 1:
                 self._layouts[id(out)] = node.run(stand_in)[0]
             if isinstance(node.op, Reshape) and node.phase == "forward":
-                self._names[id(out)] = out.name
-                return [f"{out.name} = {self._name(node.inputs[0])}.reshape({out.shape})"]
+                self._names[id(out)] = f"{self._name(node.inputs[0])}.reshape({out.shape})"
+                return []
             return self._call(node)
         view = node.run(source)[0]
         if not np.may_share_memory(view, source):  # a reshape that was a view for eager mode's strides, and is a copy for these
@@ -190,10 +193,10 @@ class Program:
 
     def _cuts(self, items: int, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         """How threads share a kernel, if the plan's threads are its own; none for a small one, whatever the number of threads."""
-        operations = 15 * sum(a.nbytes for a in arrays if a is not None)  # loops are paid in bytes: a core moves some 10 GB/s
-        if not self._single_blas or not items or operations < threads.WORTH or any(a is None for a in arrays):
+        nbytes = sum(a.nbytes for a in arrays if a is not None)
+        if not self._own_threads or not items or not threads.worth(0, nbytes) or any(a is None for a in arrays):
             return []
-        return [np.array(cut) for cut in threads.shares(items, operations)]
+        return [np.array(cut) for cut in threads.shares(items, 0, nbytes)]
 
     def _launch(self, node: Node) -> list[str]:
         """A call with a kernel of its own, in as many shares as there are threads for it."""
@@ -204,13 +207,19 @@ class Program:
         arrays = list(map(self._flat, values))
         elements = [prod(v.shape) if a is None else a.size for v, a in zip(values, arrays, strict=True)]
         given = [Argument(v.dtype.str, (n,), passed=a is None) for v, n, a in zip(values, elements, arrays, strict=True)]
-        cuts = [np.array(share) for share in threads.shares(launch.items, launch.operations)]
+        cuts = [np.array(share) for share in threads.shares(launch.items, launch.operations, sum(v.nbytes for v in values))]
         scratch = launch.scratch + launch.scratch_each * max(int(stop - start) for start, stop in cuts)
         dtype, lanes = launch.vector
         spec = Spec(launch.source, (SHARE, *given, Argument(dtype.str, (scratch,))), (dtype.name, lanes))
         self._shared[name] = spec, [[cut, *arrays, aligned(scratch, dtype)] for cut in cuts]
-        passed = ", ".join(f"ravel({self._name(v)})" for v, a in zip(values, arrays, strict=True) if a is None)
+        passed = ", ".join(self._elements(v) for v, a in zip(values, arrays, strict=True) if a is None)
         return [f"{name}({passed})  # {', '.join(v.name for v in values)}"]
+
+    def _elements(self, value: Value) -> str:
+        """What names a contiguous array with the elements of a value. Arguments are contiguous, and their shapes do not matter."""
+        name = self._name(value)
+        argument = name.partition(".reshape(")[0]
+        return argument if any(argument == v.name for v in self.graph.inputs) else f"ravel({name})"
 
     def _flat(self, value: Value) -> np.ndarray | None:
         """The memory of a value that has a place of its own, flat; None where a copy may be needed at each call."""

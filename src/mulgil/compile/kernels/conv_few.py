@@ -1,7 +1,7 @@
-"""Convolution of a few images, too few to fill a vector: here a vector holds neighbouring output channels of one image.
+"""Convolution of a few images, too few to fill a vector: here a vector holds neighbouring columns of one row.
 
-Images stay in C order. The weights are first turned so that the output channels lie side by side; each element of the image
-then meets a vector of weights. No gradient is asked for: this is for predictions.
+Images stay in C order. Each is first copied with its border, its rows and columns sorted by their remainder for the stride: then
+the windows of neighbouring columns are neighbours. No gradient is asked for: this is for predictions.
 """
 
 from __future__ import annotations
@@ -29,62 +29,67 @@ class ConvFew(KernelOp):
     def launch(self, node: Node) -> Launch:
         (x, weight, *bias), y = node.inputs, node.outputs[0]
         assert y is not None
-        (ph, pw), (outs, ins, kh, kw) = self.conv.padding, weight.shape
-        lanes = lanes_for(x.dtype, outs)
-        wide = 2 if outs > lanes else 1  # vectors of channels that are done at once
-        th, tw = self.pool or (1, 1)
-        tile = min(y.shape[3], max(1, machine()[1] * 3 // 4 // (th * tw * wide)))
-        high, across = x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
-        blocks, taps = -(-outs // (wide * lanes)), ins * kh * kw
-        parts = {"weights": blocks * taps * wide * lanes, "biases": blocks * wide * lanes, "tile": tile * wide * lanes}
-        parts["padded"] = ins * high * across if ph or pw else 0
-        sizes = {"ins": ins, "outs": outs, "H": high, "W": across, "P": y.shape[2], "Q": y.shape[3], "taps": taps, "blocks": blocks}
-        for name in parts:
-            sizes[f"at_{name}"] = sum(list(parts.values())[: list(parts).index(name)])
-        body = few_text(self, (kh, kw), wide, tile, x.shape[2:] if ph or pw else None, bool(bias))
+        (sh, sw), (ph, pw), (th, tw) = self.conv.stride, self.conv.padding, self.pool or (1, 1)
+        count, ins, h, w = x.shape
+        outs, (high, across) = weight.shape[0], (-(-(h + 2 * ph) // sh), -(-(w + 2 * pw) // sw))
+        columns = y.shape[3] * tw
+        lanes = lanes_for(x.dtype, columns)
+        wide = max(1, min(4 // th, columns // lanes))
+        wide -= wide % tw if wide > 1 else 0
+        blocks = -(-outs * th * wide // (machine()[1] * 3 // 4))
+        sizes = {"count": count, "ins": ins, "outs": outs, "H": h, "W": w, "high": high, "across": across}
+        sizes |= {"P": y.shape[2], "Q": y.shape[3], "steps": max(1, -(-columns // (wide * lanes)))}
+        body = few_text(self, weight.shape[2:], wide, -(-outs // blocks), bool(bias))
         arguments = {"x": x, "w": weight} | ({"b": bias[0]} if bias else {}) | {"y": y}
-        operations = 2 * taps * prod(y.shape) * th * tw
-        return Launch(body, arguments, sizes, x.shape[0], operations, sum(parts.values()), vectors=(x.dtype, lanes))
+        operations = 2 * prod(weight.shape[1:]) * prod(y.shape) * th * tw
+        scratch = ins * sh * sw * high * across + (wide + 1) * lanes  # vectors at the end reach beyond the image
+        return Launch(body, arguments, sizes, blocks * y.shape[2], operations, scratch, vectors=(x.dtype, lanes))
 
 
-def few_text(op: ConvFew, kernel: Pair, wide: int, tile: int, inner: Pair | None, bias: bool) -> Text:
-    """inner: the image's own height and width, where a border is put around it."""
+def takes_pool(window: Pair) -> bool:
+    """Whether max-pooling over the window can be part of the call."""
+    return window[0] <= 4 and window[1] <= 2
+
+
+def few_text(op: ConvFew, kernel: Pair, wide: int, block: int, bias: bool) -> Text:
+    """wide: vectors of columns, and block: channels of the result, that are done at once."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw), (th, tw) = kernel, op.conv.stride, op.conv.padding, op.conv.dilation, op.pool or (1, 1)
-    t, each = Text(), range(wide)
-    t.open("for o in range(outs):")
-    t(f"block, lane = o // ({wide} * LANES), o % ({wide} * LANES)")
-    t.open("for k in range(taps):")
-    t(f"scratch[at_weights + (block * taps + k) * {wide} * LANES + lane] = w[o * taps + k]")
-    t.close()
-    if bias:
-        t("scratch[at_biases + o] = b[o]")
-    t.close()
-    t.open("for n in range(share[0], share[1]):")
-    if inner:
-        t.open("for c in range(ins):", f"for row in range({inner[0]}):", f"for column in range({inner[1]}):")
-        here = f"(c * {inner[0]} + row) * {inner[1]} + column"
-        t(f"scratch[at_padded + (c * H + row + {ph}) * W + column + {pw}] = x[n * ins * {prod(inner)} + {here}]")
-        t.close(3)
-    image, first = ("scratch", "at_padded") if inner else ("x", "n * ins * H * W")
-    t.open("for block in range(blocks):", "for p in range(P):", f"for step in range({'(Q + ' + str(tile - 1) + ') // ' + str(tile)}):")
-    t(f"left = min(step * {tile}, Q - {tile})")
-    sums = [(u, v, e) for u in range(th) for v in range(tile * tw) for e in each]
-    t(*(f"s{u}_{v}_{e} = load(scratch, at_biases + (block * {wide} + {e}) * LANES)" for u, v, e in sums))
+    t = Text("for n in range(count):", "for c in range(ins):", "for h in range(H):")
+    t(f"row = ((c * {sh} + (h + {ph}) % {sh}) * {sw} * high + (h + {ph}) // {sh}) * across")
+    t.open("for q in range(W):")
+    t(f"scratch[row + (q + {pw}) % {sw} * high * across + (q + {pw}) // {sw}] = x[((n * ins + c) * H + h) * W + q]")
+    t.close(3)
+    t.open("for item in range(share[0], share[1]):")
+    t(f"o, p = min(item // P * {block}, outs - {block}), item % P")
+    t.open("for step in range(steps):")
+    t(f"left = max(0, min(step * {wide} * LANES, Q * {tw} - {wide} * LANES))")
+    sums = [(r, u, v) for r in range(block) for u in range(th) for v in range(wide)]
+    t(*(f"s{r}_{u}_{v} = {f'broadcast(b, o + {r})' if bias else 'zero()'}" for r, u, v in sums))
     t.open("for c in range(ins):", f"for i in range({kh}):")
-    t(f"k = at_weights + (block * taps + (c * {kh} + i) * {kw}) * {wide} * LANES")
-    t(*(f"at{u} = {first} + (c * H + (p * {th} + {u}) * {sh} + i * {dh}) * W + left * {tw * sw}" for u in range(th)))
+    t(f"k = ((o * ins + c) * {kh} + i) * {kw}")
+    here = f"((c * {sh} + i * {dh} % {sh}) * {sw} * high + p * {th} + i * {dh} // {sh}) * across + left"
+    t(f"at = {here}")
     for j in range(kw):
-        t(*(f"w{e} = load(scratch, k + {j * wide + e} * LANES)" for e in each))
-        for u in range(th):
-            for v in range(tile * tw):
-                t(f"v = broadcast({image}, at{u} + {v * sw + j * dw})", *(f"s{u}_{v}_{e} = fma(v, w{e}, s{u}_{v}_{e})" for e in each))
+        tap = f"{j * dw % sw} * high * across + {j * dw // sw}"
+        t(*(f"x{u}_{v} = load(scratch, at + {tap} + {u} * across + {v} * LANES)" for u in range(th) for v in range(wide)))
+        for r in range(block):
+            t(f"weight = broadcast(w, k + {r} * ins * {kh * kw} + {j})")
+            t(*(f"s{r}_{u}_{v} = fma(weight, x{u}_{v}, s{r}_{u}_{v})" for u in range(th) for v in range(wide)))
     t.close(2)
-    for q in range(tile):
-        for e in each:
-            window = [f"s{u}_{q * tw + v}_{e}" for u in range(th) for v in range(tw)]
-            t(f"m = {window[0]}", *(f"m = beats({s}, m, {s}, m)" for s in window[1:]))
-            t("m = greater(zero(), m, zero(), m)" if op.relu else "", f"store(scratch, at_tile + {q * wide + e} * LANES, m)")
-    t.open(f"for lane in range(min({wide} * LANES, outs - block * {wide} * LANES)):", f"for q in range({tile}):")
-    place = f"((n * outs + block * {wide} * LANES + lane) * P + p) * Q + left + q"
-    t(f"y[{place}] = scratch[at_tile + q * {wide} * LANES + lane]")
+    for r in range(block):
+        for v in range(0, wide, tw):
+            _finish(t, op, [[f"s{r}_{u}_{z}" if z < wide else "zero()" for u in range(th)] for z in range(v, v + tw)])
+            t(f"column = left // {tw} + {v // tw} * LANES")
+            t(f"store_first(y, ((n * outs + o + {r}) * P + p) * Q + column, m, Q - column)")
     return t
+
+
+def _finish(t: Text, op: ConvFew, columns: list[list[str]]) -> None:
+    """m: the pooled vector of so many vectors' columns, each with the sums of its rows."""
+    for z, rows in enumerate(columns):
+        t(f"m{z} = {rows[0]}", *(f"m{z} = beats({s}, m{z}, {s}, m{z})" for s in rows[1:]))
+    if len(columns) == 1:
+        t("m = m0")
+    else:
+        t("even, odd = evens(m0, m1), odds(m0, m1)", "m = beats(odd, even, odd, even)")
+    t("m = greater(zero(), m, zero(), m)" if op.relu else "")

@@ -43,9 +43,9 @@ class Launch:
     """How a call runs: the source of `kernel(share, <arguments>, scratch)`, over flat arrays.
 
     share: [start, stop), which of `items` to do; they cost the same and no result depends on how they are shared.
-    arguments: name -> value. sizes: name -> number, constants of the source. scratch: elements of memory that each share needs
-    for itself, and scratch_each: for each of its items besides; zeros at first. operations: how many the call does, to judge
-    whether threads are worth while. vectors: dtype and lanes, where no argument lies in lanes.
+    arguments: name -> value. sizes: name -> number, constants of the source. operations: of its arithmetic. scratch: elements of
+    memory that each share needs for itself, and scratch_each: for each of its items besides; zeros at first.
+    vectors: dtype and lanes, where no argument lies in lanes.
     """
 
     body: Text
@@ -100,7 +100,7 @@ class ToLanes(KernelOp):
         t.close()
         t.open("for lane in range(live, LANES):")
         t("y[at + lane] = 0")
-        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, y.vectors, 20 * prod(x.shape))
+        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, y.vectors, 0)
 
 
 @dataclass(frozen=True)
@@ -112,4 +112,4 @@ class FromLanes(KernelOp):
         assert y is not None
         t = Text(ITEMS, "for n in range(item * LANES, min(item * LANES + LANES, count)):", "for k in range(x_size):")
         t("y[n * x_size + k] = x[(item * x_size + k) * LANES + n - item * LANES]")
-        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, x.vectors, 20 * prod(x.shape))
+        return Launch(t, {"x": x, "y": y}, {"count": x.shape[0]}, x.vectors, 0)

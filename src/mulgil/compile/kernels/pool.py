@@ -34,7 +34,7 @@ class MaxPoolForward(KernelOp):
         sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
         arguments = {"x": x, "y": y} | ({"winner": winner} if winner is not None else {})
         body = forward_text(self.pool, winner is not None)
-        return Launch(body, arguments, sizes, x.vectors * prod(y.shape[1:3]), 8 * prod(self.pool.kernel) * prod(y.shape))
+        return Launch(body, arguments, sizes, x.vectors * prod(y.shape[1:3]), prod(self.pool.kernel) * prod(y.shape))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MaxPoolBackward(KernelOp):
         assert gx is not None
         sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
         arguments = {"gy": gy, "winner": winner, "gx": gx}
-        return Launch(backward_text(self.pool), arguments, sizes, gx.vectors * prod(gx.shape[1:3]), 20 * prod(gx.shape))
+        return Launch(backward_text(self.pool), arguments, sizes, gx.vectors * prod(gx.shape[1:3]), prod(gx.shape))
 
 
 def forward_text(pool: MaxPool2d, winner: bool) -> Text:

@@ -2,9 +2,9 @@
 
 ; `work` is a ticket, shifted by 16 bits, and the number of shares that nobody has taken. Who exchanges it for one less has taken a
 ; share of that very ticket, and what was read of the job in between belongs to it: the next job waits until all shares are done.
-; Each of the two words that threads write by turns has a cache line for itself.
-;                work             done             function, tables, passed, busy, helpers
-%Common = type { i64, [7 x i64], i64, [7 x i64], ptr, ptr, ptr, ptr, ptr, i64, i64 }
+; What helpers look at to begin lies in one cache line, what the caller looks at to end in another.
+;                work, function, tables, passed              done, busy                 helpers
+%Common = type { i64,  ptr,      ptr,    ptr, ptr, ptr, [2 x i64], i64, i64, [6 x i64], i64 }
 %Job = type { ptr, ptr, i64 }  ; function, a table of addresses for each share, number of shares
 
 ; Take a share and do it; false if there is none.
@@ -15,11 +15,11 @@ define i1 @take(ptr %common) {
   br i1 %none, label %nothing, label %try
 
 try:
-  %at.function = getelementptr %Common, ptr %common, i64 0, i32 4
-  %at.tables = getelementptr %Common, ptr %common, i64 0, i32 5
-  %at.a = getelementptr %Common, ptr %common, i64 0, i32 6
-  %at.b = getelementptr %Common, ptr %common, i64 0, i32 7
-  %at.c = getelementptr %Common, ptr %common, i64 0, i32 8
+  %at.function = getelementptr %Common, ptr %common, i64 0, i32 1
+  %at.tables = getelementptr %Common, ptr %common, i64 0, i32 2
+  %at.a = getelementptr %Common, ptr %common, i64 0, i32 3
+  %at.b = getelementptr %Common, ptr %common, i64 0, i32 4
+  %at.c = getelementptr %Common, ptr %common, i64 0, i32 5
   %function = load atomic ptr, ptr %at.function monotonic, align 8
   %tables = load atomic ptr, ptr %at.tables monotonic, align 8
   %a = load atomic ptr, ptr %at.a monotonic, align 8
@@ -35,7 +35,7 @@ do:
   %at.table = getelementptr ptr, ptr %tables, i64 %share
   %table = load ptr, ptr %at.table
   call void %function(ptr %table, ptr %a, ptr %b, ptr %c)
-  %at.done = getelementptr %Common, ptr %common, i64 0, i32 2
+  %at.done = getelementptr %Common, ptr %common, i64 0, i32 7
   %before = atomicrmw add ptr %at.done, i64 1 release
   ret i1 true
 
@@ -79,23 +79,23 @@ define void @launch(ptr %common, ptr %job, ptr %a, ptr %b, ptr %c) {
   %tables = load ptr, ptr %at.tables
   %shares = load i64, ptr %at.shares
   %last = sub i64 %shares, 1
-  %at.busy = getelementptr %Common, ptr %common, i64 0, i32 9
+  %at.busy = getelementptr %Common, ptr %common, i64 0, i32 8
   %pair = cmpxchg ptr %at.busy, i64 0, i64 1 acquire monotonic
   %free = extractvalue { i64, i1 } %pair, 1
   br i1 %free, label %publish, label %alone
 
 publish:
-  %to.function = getelementptr %Common, ptr %common, i64 0, i32 4
-  %to.tables = getelementptr %Common, ptr %common, i64 0, i32 5
-  %to.a = getelementptr %Common, ptr %common, i64 0, i32 6
-  %to.b = getelementptr %Common, ptr %common, i64 0, i32 7
-  %to.c = getelementptr %Common, ptr %common, i64 0, i32 8
+  %to.function = getelementptr %Common, ptr %common, i64 0, i32 1
+  %to.tables = getelementptr %Common, ptr %common, i64 0, i32 2
+  %to.a = getelementptr %Common, ptr %common, i64 0, i32 3
+  %to.b = getelementptr %Common, ptr %common, i64 0, i32 4
+  %to.c = getelementptr %Common, ptr %common, i64 0, i32 5
   store atomic ptr %function, ptr %to.function monotonic, align 8
   store atomic ptr %tables, ptr %to.tables monotonic, align 8
   store atomic ptr %a, ptr %to.a monotonic, align 8
   store atomic ptr %b, ptr %to.b monotonic, align 8
   store atomic ptr %c, ptr %to.c monotonic, align 8
-  %at.done = getelementptr %Common, ptr %common, i64 0, i32 2
+  %at.done = getelementptr %Common, ptr %common, i64 0, i32 7
   store atomic i64 0, ptr %at.done monotonic, align 8
   %old = load atomic i64, ptr %common monotonic, align 8
   %filled = or i64 %old, 65535

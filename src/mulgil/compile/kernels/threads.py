@@ -21,11 +21,15 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+import numpy as np
+
 from mulgil.backend import set_num_threads
 from mulgil.errors import OptionError
 
 WORTH = 1_500_000  # operations, some 10 microseconds of one core: less is not worth the handing over
+OPERATIONS_A_BYTE = 15  # as many as a core does in the time in which it moves a byte
 PATIENCE = 300e-6  # seconds without work after which a helper sleeps
+LINE = 64  # bytes of a cache line
 MOST = 3  # arrays that a shared kernel may be given at each call
 
 _X86, _ARM = ("llvm.x86.sse2.pause", "", ""), ("llvm.aarch64.hint", "i32 1", "i32")
@@ -36,10 +40,12 @@ class Common(ctypes.Structure):
     """What the caller and its helpers have in common; threads.ll says what for."""
 
     _fields_ = [
-        ("work", ctypes.c_int64 * 8),
-        ("done", ctypes.c_int64 * 8),
+        ("work", ctypes.c_int64),
         ("job", ctypes.c_void_p * (2 + MOST)),
+        ("rest_of_line", ctypes.c_int64 * 2),
+        ("done", ctypes.c_int64),
         ("busy", ctypes.c_int64),
+        ("rest_of_another", ctypes.c_int64 * 6),
         ("helpers", ctypes.c_int64),
     ]
 
@@ -50,7 +56,8 @@ class Job(ctypes.Structure):
     _fields_ = [("function", ctypes.c_void_p), ("tables", ctypes.c_void_p), ("shares", ctypes.c_int64)]
 
 
-_common = Common()
+_memory: Any = np.zeros(ctypes.sizeof(Common) + LINE, np.uint8)
+_common = Common.from_buffer(_memory, -_memory.ctypes.data % LINE)
 _allowed: int | None = 0  # the limit that `_common` knows; none yet
 _asleep: list[Helper] = []
 
@@ -67,9 +74,14 @@ def thread_count() -> int:
     return max(1, min(cores(), count))
 
 
-def shares(items: int, operations: int) -> list[tuple[int, int]]:
+def worth(operations: int, nbytes: int) -> bool:
+    """Whether a kernel of so many operations, on arrays of so many bytes, is worth sharing."""
+    return max(operations, OPERATIONS_A_BYTE * nbytes) >= WORTH
+
+
+def shares(items: int, operations: int, nbytes: int) -> list[tuple[int, int]]:
     """Ranges of items, one for each core: how many threads there are may change later, and changes no result."""
-    threads = min(cores(), items) if operations >= WORTH else 1
+    threads = min(cores(), items) if worth(operations, nbytes) else 1
     cuts = [items * k // threads for k in range(threads + 1)]
     return list(pairwise(cuts))
 

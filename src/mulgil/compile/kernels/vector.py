@@ -40,6 +40,7 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
     greater(a, b, x, y), equal(a, b, x, y): x where a > b (a == b), else y.
     beats(a, b, x, y): x where a > b, or a is NaN and b is not, else y. constant(number): in all lanes.
     load_bytes, store_bytes: the same for an array of uint8. keep(v, count): zero from lane `count` on.
+    store_first(a, i, v, count): the first `count` lanes alone. evens(v, w), odds(v, w): every other lane of both.
     prefetch(a, i): a[i] will be needed soon.
     transpose(a, i, leap, b, j, other): a square of `lanes` rows, `leap` elements apart in a from i, turned, `other` apart in b from j.
     """
@@ -104,13 +105,23 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
             parts = [builder.fadd(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
         return parts[0]
 
-    def emit_first(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        count = builder.trunc(args[1], index)
+    def first(builder: Any, count: Any) -> Any:
+        """Whether each lane comes before `count`."""
         wide_index = ir.VectorType(index, lanes)
-        single = builder.insert_element(ir.Constant(wide_index, ir.Undefined), count, ir.Constant(index, 0))
+        single = builder.insert_element(ir.Constant(wide_index, ir.Undefined), builder.trunc(count, index), ir.Constant(index, 0))
         counts = builder.shuffle_vector(single, ir.Constant(wide_index, ir.Undefined), ir.Constant(wide_index, [0] * lanes))
-        inside = builder.icmp_signed(">", counts, ir.Constant(wide_index, list(range(lanes))))
-        return builder.select(inside, args[0], ir.Constant(wide, [0.0] * lanes))
+        return builder.icmp_signed(">", counts, ir.Constant(wide_index, list(range(lanes))))
+
+    def emit_keep(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(first(builder, args[1]), args[0], ir.Constant(wide, [0.0] * lanes))
+
+    def emit_store_first(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = builder.bitcast(pointer(context, builder, signature.args[0], *args[:2]), wide.as_pointer())
+        mask, name = first(builder, args[3]), f"llvm.masked.store.v{lanes}f{8 * np.dtype(dtype).itemsize}.p0"
+        kind = ir.FunctionType(ir.VoidType(), [wide, wide.as_pointer(), index, mask.type])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, [args[2], place, ir.Constant(index, 4), mask])
+        return context.get_dummy_value()
 
     def emit_prefetch(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -147,6 +158,10 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
         a, b, x, y = args
         return builder.select(builder.and_(builder.fcmp_unordered(">", a, b), builder.fcmp_ordered("==", b, b)), x, y)
 
+    def every_other(start: int) -> Any:
+        chosen = ir.Constant(ir.VectorType(index, lanes), list(range(start, 2 * lanes, 2)))
+        return arithmetic(lambda b, v, w: b.shuffle_vector(v, w, chosen))
+
     def arithmetic(emit: Any) -> Any:
         return lambda context, builder, signature, args: emit(builder, *args)
 
@@ -174,6 +189,9 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
         "prefetch": (lambda c, a, i: (types.none(a, at), emit_prefetch)),
         "transpose": (lambda c, a, i, p, b, j, q: (types.none(a, at, at, b, at, at), emit_transpose)),
         "total": (lambda c, v: (scalar(vector), emit_total)),
-        "keep": (lambda c, v, n: (vector(vector, at), emit_first)),
+        "keep": (lambda c, v, n: (vector(vector, at), emit_keep)),
+        "evens": (lambda c, v, w: (vector(vector, vector), every_other(0))),
+        "odds": (lambda c, v, w: (vector(vector, vector), every_other(1))),
+        "store_first": (lambda c, a, i, v, n: (types.none(a, at, vector, at), emit_store_first)),
     }
     return {name: intrinsic(typed) for name, typed in table.items()}

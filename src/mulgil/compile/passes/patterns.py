@@ -15,7 +15,7 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import conv, pool
-from mulgil.compile.kernels.conv_few import FEW, ConvFew
+from mulgil.compile.kernels.conv_few import FEW, ConvFew, takes_pool
 from mulgil.compile.kernels.op import FromLanes, ToLanes
 from mulgil.compile.kernels.vector import lanes_for
 from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
@@ -88,12 +88,14 @@ class Patterns:
         relu = self._only(y, ReLU)
         last = relu.outputs[0] if relu else y
         pooling = self._only(last, MaxPool2d, beside=self._relu_gradients(last) if relu else [])
-        window = None
+        window, few = None, self._is_few(node)
+        if pooling is not None and few and not takes_pool(pooling.op.kernel):  # type: ignore[attr-defined]
+            pooling = None
         if pooling is not None and pool.disjoint(pooling.op) and pool.supported(pooling.op) and self._pools_gradient(last, pooling, relu):  # type: ignore
             window = pooling.op.kernel  # type: ignore[attr-defined]
             self._folded.add(id(last))
             last = pooling.outputs[0]
-        if self._is_few(node):
+        if few:
             self._emit(node, ConvFew(node.op, relu is not None, window), (self.in_order(x), *node.inputs[1:]), (last,), 0)  # type: ignore[arg-type]
         else:
             op = conv.ConvForward(node.op, relu is not None, window)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from mulgil.compile.cost import arithmetic
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels.blas import Descend, gemm
 from mulgil.compile.kernels.conv_few import FEW
@@ -19,7 +20,7 @@ from mulgil.ops.shape import Transpose
 from mulgil.ops.update import SGD
 
 LARGE = 2_000_000  # operations: where no product has so many, the library's threads, which spin, are the quicker ones to wake
-SMALL = 1 << 20  # operations: below, the library's call is as quick
+SMALL = 1 << 17  # operations: below, the library's call is as quick
 WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
 
 
@@ -44,13 +45,13 @@ def descents(graph: Graph) -> Graph:
 
 def large_products(graph: Graph) -> Graph:
     """Where a product is worth threads, products become calls of the plan's own kernels, with the bias, ReLU or descent after them."""
-    if max((_operations(node) for node in graph.nodes), default=0) < LARGE:
+    if all(arithmetic(node) < LARGE for node in graph.nodes if _factors(node)):
         return graph
     turned = _turned(graph)
 
     def chosen(node: Node) -> tuple[Product, Value, Value] | None:
         factors = _factors(node)
-        if not factors or _operations(node) < SMALL:
+        if not factors or arithmetic(node) < SMALL:
             return None
         a, b = (turned.get(id(v), v) for v in factors)
         op = Product(id(factors[0]) in turned, id(factors[1]) in turned, decay=getattr(node.op, "decay", None))
@@ -133,11 +134,6 @@ def _factors(node: Node) -> tuple[Value, ...]:
     found = node.inputs[:2] if isinstance(node.op, MatMul) else node.inputs[1:3] if isinstance(node.op, Descend) else ()
     matrices = node.phase == "forward" and all(isinstance(v, Value) and len(v.shape) == 2 for v in found)
     return tuple(found) if matrices else ()
-
-
-def _operations(node: Node) -> int:
-    factors = _factors(node)
-    return 2 * prod(factors[0].shape) * factors[1].shape[1] if factors else 0
 
 
 def _adds_well(node: Node) -> bool:
