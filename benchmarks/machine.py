@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 import mulgil
-from mulgil.compile.kernels.threads import cores
 from mulgil.compile.profile import peaks
+from mulgil.native.threads import cores
 from mulgil.train.machine import processor
 
 

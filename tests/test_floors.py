@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "mulgil"
 FLOORS = {
     **dict.fromkeys(("errors", "backend", "cuda", "files"), 0),
-    "ops": 1,
+    **dict.fromkeys(("ops", "native"), 1),
     "autograd": 2,
     **dict.fromkeys(("nn", "optim", "data", "compile", "plot", "check", "create", "functions"), 3),
     "io": 4,

@@ -8,9 +8,9 @@ import pytest
 import mulgil
 from mulgil import Tensor, nn, optim
 from mulgil.compile.graph import Value
-from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.product import Product, tiling
-from mulgil.compile.kernels.vector import machine
+from mulgil.native import threads
+from mulgil.native.vector import machine
 from tests.compile.tools import squared, training_step
 
 

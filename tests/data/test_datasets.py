@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_set  # the one beside this file
 
+from conftest import write_set  # the one beside this file
 from mulgil.autograd import Tensor
 from mulgil.data import DataLoader, datasets, load_mnist, transforms
 from mulgil.data.datasets import MNIST, Digits, FashionMNIST, write_idx

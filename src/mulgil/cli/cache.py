@@ -16,7 +16,7 @@ def cache() -> None:
 @cache.command()
 def info() -> None:
     """Where the compiled kernels lie, how many there are, and what they are made for."""
-    from mulgil.compile.cache import Store, machine
+    from mulgil.native.cache import Store, machine
 
     facts, made_for = Store().info(), machine()
     click.echo(f"folder    {facts['folder']}")
@@ -30,7 +30,7 @@ def info() -> None:
 @cache.command()
 def clear() -> None:
     """Remove every compiled kernel."""
-    from mulgil.compile.cache import Store
+    from mulgil.native.cache import Store
 
     store = Store()
     count = store.clear()

@@ -151,9 +151,7 @@ def _windows(image: Sequence[int], size: tuple[int, int], stride: tuple[int, int
     if any(s > length for s, length in zip(size, image, strict=True)) or any(t > s for s, t in zip(size, stride, strict=True)):
         got = f"size={size}, stride={stride}, images of {image}"
         raise OptionError("occlusion: the window must fit into the image, and its steps must leave no gap", got, "stride at most size")
-    rows, columns = (
-        sorted({*range(0, length - s + 1, t), length - s}) for length, s, t in zip(image, size, stride, strict=True)
-    )
+    rows, columns = (sorted({*range(0, length - s + 1, t), length - s}) for length, s, t in zip(image, size, stride, strict=True))
     return [(slice(r, r + size[0]), slice(c, c + size[1])) for r in rows for c in columns]
 
 

@@ -204,4 +204,3 @@ class Checkpoint(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best_loss = float(state["best_loss"])
-

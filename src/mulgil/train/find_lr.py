@@ -119,9 +119,7 @@ def _own_batches(train: Any) -> Any:
     if isinstance(batches, DataLoader):
         size = batches.batch_size or TRAIN_BATCH
         short = len(batches.dataset) < size
-        return DataLoader(
-            batches.dataset, size, shuffle=True, drop_last=not short, collate_fn=batches.collate_fn, generator=Generator(0)
-        )
+        return DataLoader(batches.dataset, size, shuffle=True, drop_last=not short, collate_fn=batches.collate_fn, generator=Generator(0))
     if iter(batches) is batches:
         rule = "lr_find: train must be something that can be iterated over again"
         raise OptionError(rule, type(batches).__name__, "a DataLoader, or a list")

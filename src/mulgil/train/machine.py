@@ -36,7 +36,7 @@ def _commit() -> str | None:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, threads and versions: with the same ones the same seed gives the same bits."""
-    from mulgil.compile.kernels.threads import cores, thread_count
+    from mulgil.native.threads import cores, thread_count
 
     return {
         "system": platform.platform(),

@@ -70,9 +70,7 @@ def read_run(path: str | os.PathLike[str]) -> RunFacts:
     state = "running" if held else "damaged" if problems else "unfinished"
     if not held and not problems and "summary" in found:
         state = "stopped" if found["summary"].get("interrupted") else "finished"
-    return RunFacts(
-        folder, state, settings, found.get("summary", {}), found.get("lines", ()), found.get("config", {}), tuple(problems)
-    )
+    return RunFacts(folder, state, settings, found.get("summary", {}), found.get("lines", ()), found.get("config", {}), tuple(problems))
 
 
 def list_runs(base: str | os.PathLike[str] = "runs") -> list[RunFacts]:

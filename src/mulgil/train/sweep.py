@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
-from mulgil.compile.kernels.threads import cores
 from mulgil.errors import DataError, OptionError
 from mulgil.files import atomic_file
+from mulgil.native.threads import cores
 from mulgil.train.folder import RunFolder, read_json, write_json
 from mulgil.train.runs import RunFacts, read_run
 from mulgil.train.search import OptunaSearch, Space, Trial, plan

@@ -8,7 +8,7 @@ from math import prod
 from mulgil.compile.graph import Node, Value
 from mulgil.compile.kernels.conv_text import Filter, Finish, forward_text, input_gradient_text, tile, weight_gradient_text
 from mulgil.compile.kernels.op import KernelOp, Launch, image_sizes
-from mulgil.compile.kernels.vector import machine
+from mulgil.native.vector import machine
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.window import Pair
 

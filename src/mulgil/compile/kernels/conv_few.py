@@ -11,7 +11,7 @@ from math import prod
 
 from mulgil.compile.graph import Node
 from mulgil.compile.kernels.op import KernelOp, Launch, Text
-from mulgil.compile.kernels.vector import lanes_for, machine
+from mulgil.native.vector import lanes_for, machine
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.window import Pair
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mulgil.compile.kernels.op import ITEMS, Text
-from mulgil.compile.kernels.vector import machine
+from mulgil.native.vector import machine
 from mulgil.ops.window import Pair
 
 

@@ -7,7 +7,7 @@ from math import prod
 
 from mulgil.compile.graph import Node
 from mulgil.compile.kernels.op import KernelOp, Launch, Text
-from mulgil.compile.kernels.vector import lanes_for
+from mulgil.native.vector import lanes_for
 
 BLOCK = 4  # rows of the weight that are read side by side: several streams come quicker than one
 

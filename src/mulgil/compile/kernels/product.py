@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mulgil.compile.graph import Node, Value
-from mulgil.compile.kernels import threads
 from mulgil.compile.kernels.op import KernelOp, Launch, Text
-from mulgil.compile.kernels.vector import lanes_for, machine
+from mulgil.native import threads
+from mulgil.native.vector import lanes_for, machine
 
 SHORT = 8  # products in a sum: for fewer, loading and storing the sums is all the work
 SUMS = 8  # sums side by side: with fewer, each multiplication waits for the one before

@@ -17,8 +17,8 @@ from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels import conv, pool
 from mulgil.compile.kernels.conv_few import FEW, ConvFew, takes_pool
 from mulgil.compile.kernels.op import FromLanes, ToLanes
-from mulgil.compile.kernels.vector import lanes_for
 from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
+from mulgil.native.vector import lanes_for
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.mathematics import ReLU
 from mulgil.ops.pool import MaxPool2d

@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
-from mulgil.compile.cache import Entry
-from mulgil.compile.kernels.threads import cores
-from mulgil.compile.loader import Spec
+from mulgil.native.cache import Entry
+from mulgil.native.loader import Spec
+from mulgil.native.threads import cores
 
 FEW = 2  # kernels that are compiled here, quietly: a helper takes about half a second to start
 PATIENCE = 120  # seconds without a kernel from any helper, after which this process goes on alone
@@ -45,7 +45,7 @@ def compile_all(specs: Sequence[Spec], folder: Path) -> dict[str, Entry]:
 
 def compile_here(spec: Spec) -> Entry:
     """Compile in this process."""
-    from mulgil.compile.kernels.jit import machine_code
+    from mulgil.native.jit import machine_code
 
     symbol = f"mulgil_{spec.key[:32]}"
     code, externals = machine_code(spec, symbol)
@@ -116,7 +116,7 @@ def from_helpers(specs: Sequence[Spec]) -> Iterator[tuple[str, Entry]]:
 def start_helper() -> subprocess.Popen | None:
     paths = os.pathsep.join(path for path in (str(Path(__file__).parents[2]), *sys.path) if path)
     environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "mulgil.compile.build"]
+    command = [sys.executable, "-P", "-m", "mulgil.native.build"]
     pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
     try:
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, env=environment, text=True, encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.compile.loader import Argument, Spec
+from mulgil.native.loader import Argument, Spec
 
 FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
@@ -95,7 +95,7 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
 
     scope = dict(mathematics())
     if spec.vectors:
-        from mulgil.compile.kernels.vector import vectors
+        from mulgil.native.vector import vectors
 
         dtype = np.dtype(spec.vectors[0])
         scope |= {**vectors(*spec.vectors), "LANES": spec.vectors[1], "real": dtype.type, "dtype": dtype}

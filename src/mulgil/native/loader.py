@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.compile.cache import Entry, Store, machine
-from mulgil.compile.kernels.threads import shared
 from mulgil.errors import MulgilError
+from mulgil.native.cache import Entry, Store, machine
+from mulgil.native.threads import shared
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Spec:
     """A kernel to compile.
 
     Attributes:
-        source: Python that defines `kernel(a0, a1, ...)` with the names of `kernels.jit.mathematics`; it takes arrays and returns nothing.
+        source: Python that defines `kernel(a0, a1, ...)` with the names of `jit.mathematics`; it takes arrays and returns nothing.
         arguments: one for each parameter.
-        vectors: (dtype, lanes) for a source that uses the names of `kernels.vector.vectors`; it may also use LANES, and real and
+        vectors: (dtype, lanes) for a source that uses the names of `vector.vectors`; it may also use LANES, and real and
             dtype for the type of their elements.
     """
 
@@ -80,7 +80,7 @@ counts = {"loaded": 0, "compiled": 0}  # since the process began: from the cache
 
 def prepare(specs: Sequence[Spec]) -> None:
     """Make sure that the kernels are in this process: from the cache, or compiled now (and kept in the cache)."""
-    from mulgil.compile.build import compile_all
+    from mulgil.native.build import compile_all
 
     with _lock:
         wanted = {spec.key: spec for spec in specs if spec.key not in _addresses}

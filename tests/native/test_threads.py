@@ -12,9 +12,9 @@ import pytest
 
 import mulgil
 from mulgil import Tensor, nn, optim
-from mulgil.compile.kernels import threads
-from mulgil.compile.loader import Argument, Spec, bind_shares
 from mulgil.errors import OptionError
+from mulgil.native import threads
+from mulgil.native.loader import Argument, Spec, bind_shares
 
 COUNT = "def kernel(share, counts, given):\n    for k in range(share[0], share[1]):\n        counts[k] += given[0]\n"
 
@@ -93,8 +93,8 @@ SCRIPT = """
 import os, sys
 import numpy as np
 sys.path.insert(0, {here!r})
-from tests.compile.test_threads import counter
-from mulgil.compile.kernels import threads
+from tests.native.test_threads import counter
+from mulgil.native import threads
 threads.cores = lambda: 2
 threads.allow()
 kernel, counts = counter(2)

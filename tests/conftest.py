@@ -2,7 +2,7 @@
 
 import pytest
 
-from mulgil.compile.kernels import threads
+from mulgil.native import threads
 
 
 @pytest.fixture

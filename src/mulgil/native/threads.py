@@ -181,7 +181,7 @@ def _rest() -> None:
 @cache
 def native() -> dict[str, Any]:
     """`serve` and `launch` of threads.ll."""
-    from mulgil.compile.loader import add_assembly
+    from mulgil.native.loader import add_assembly
 
     name, given, kind = PAUSES.get(platform.machine().lower(), ("", "", ""))
     give_way = "SwitchToThread" if sys.platform == "win32" else "sched_yield"

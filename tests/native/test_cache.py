@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from mulgil.cli.main import run
 from mulgil.compile import build, loader
 from mulgil.compile import cache as cache_module
-from mulgil.compile.cache import Entry, Store, machine
-from mulgil.compile.loader import Argument, ByLayout, Spec, bind, prepare
+from mulgil.native.cache import Entry, Store, machine
+from mulgil.native.loader import Argument, ByLayout, Spec, bind, prepare
 
 pytestmark = pytest.mark.filterwarnings("error")
 SOURCE = str(Path(loader.__file__).parents[2])
@@ -30,7 +30,7 @@ import json, sys
 import numpy as np
 import mulgil
 from mulgil import nn, optim
-from mulgil.compile.loader import counts
+from mulgil.native.loader import counts
 mulgil.manual_seed(0)
 model = nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 3))
 optimizer, loss = optim.Adam(model.parameters()), nn.CrossEntropyLoss()
