@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mulgil.cli.main import run
-from mulgil.compile import build, loader
-from mulgil.compile import cache as cache_module
+from mulgil.native import build, loader
+from mulgil.native import cache as cache_module
 from mulgil.native.cache import Entry, Store, machine
 from mulgil.native.loader import Argument, ByLayout, Spec, bind, prepare
 
