@@ -49,7 +49,7 @@ define void @serve(ptr %common, i64 %me, i64 %patience) {
   br label %look
 
 look:
-  %round = phi i64 [ 0, %0 ], [ %next, %pausing ], [ 0, %taking ]
+  %round = phi i64 [ 0, %0 ], [ %next, %pausing ], [ %later, %yielding ], [ 0, %taking ]
   %helpers = load atomic i64, ptr %at.helpers monotonic, align 8
   %asked = icmp ult i64 %me, %helpers
   br i1 %asked, label %taking, label %end
@@ -61,10 +61,19 @@ taking:
 wait:
   %next = add i64 %round, 1
   %patient = icmp ult i64 %next, %patience
-  br i1 %patient, label %pausing, label %end
+  br i1 %patient, label %still, label %end
+
+still:
+  %long = icmp ugt i64 %next, 1000
+  br i1 %long, label %yielding, label %pausing
 
 pausing:
   call void @pause()
+  br label %look
+
+yielding:  ; it takes as long as some rounds
+  %later = add i64 %round, 16
+  call i32 @yield()
   br label %look
 
 end:
@@ -119,7 +128,7 @@ wait:
   br i1 %over, label %end, label %still
 
 still:
-  %long = icmp ugt i64 %next, 2000
+  %long = icmp ugt i64 %next, 1000
   br i1 %long, label %yielding, label %pausing
 
 pausing:
