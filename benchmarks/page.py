@@ -55,7 +55,7 @@ PROGRAMS = """
 
 Seconds from the start of Python to its end: import, data, training, evaluation after each epoch. The text of the program is the same
 for both libraries (`benchmarks/programs.py`); PyTorch's data set prepares each image on its own, as torchvision does. `mulgil train` is
-the command with the same recipe. The smallest of the runs, and behind it the slowest.
+the command with the same recipe. The smallest of the runs, and behind it the slowest: a first run that compiles kernels is the slower one.
 
 """
 RACE = """

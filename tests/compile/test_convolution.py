@@ -59,7 +59,19 @@ NETS = {
     ),
     "padded pool": ((2, 9, 9), lambda: [nn.Conv2d(2, 4, 3), nn.MaxPool2d(3, stride=1, padding=1)], {"MaxPoolForward", "MaxPoolBackward"}),
     "pool before relu": ((2, 9, 9), lambda: [nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), nn.ReLU()], {"ConvWeightGradient"}),
-    "average": ((2, 9, 9), lambda: [nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), nn.Conv2d(4, 2, 2)], {"ConvInputGradient"}),
+    "average": ((2, 9, 9), lambda: [nn.Conv2d(2, 4, 3), nn.AvgPool2d(2), nn.Conv2d(4, 2, 2)], {"AvgPoolForward", "AvgPoolBackward"}),
+    "average at the end": ((2, 9, 9), lambda: [nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AvgPool2d(7)], {"AvgPoolForward", "AvgPoolBackward"}),
+    "overlapping average": (
+        (2, 10, 9),
+        lambda: [nn.Conv2d(2, 4, 3), nn.AvgPool2d((3, 2), stride=(2, 1), padding=1), nn.AvgPool2d(2, stride=1)],
+        {"AvgPoolForward", "AvgPoolBackward"},
+    ),
+    "average without padding": (
+        (2, 9, 9),
+        lambda: [nn.Conv2d(2, 4, 3), nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)],
+        {"AvgPoolForward", "AvgPoolBackward"},
+    ),
+    "average of the input": ((2, 9, 9), lambda: [nn.AvgPool2d(2), nn.Conv2d(2, 4, 3)], {"ConvWeightGradient"}),
     "sigmoid between": ((2, 8, 8), lambda: [nn.Conv2d(2, 4, 3), nn.Sigmoid(), nn.Conv2d(4, 3, 3)], {"ConvInputGradient"}),
     "batch norm": (
         (2, 8, 8),

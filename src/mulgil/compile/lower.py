@@ -14,6 +14,7 @@ import numpy as np
 from mulgil.autograd.record import NUMBERS
 from mulgil.errors import TraceError
 
+VECTORISED = ("exp", "tanh")  # for float32 the kernels have their own
 SHORT = {"float32": "f32", "float64": "f64", "int64": "i64"}
 
 
@@ -169,7 +170,7 @@ class Writer:
         (text,), dtype = self._common(x)
         if dtype.kind != "f":
             raise TraceError("lowering: a real function of integers", f"{name} of {dtype}")
-        return self.emit(f"exp32({text})" if (name, dtype) == ("exp", np.float32) else f"np.{name}({text})", dtype)
+        return self.emit(f"{name}32({text})" if name in VECTORISED and dtype == np.float32 else f"np.{name}({text})", dtype)
 
     def exp(self, x: Any) -> Symbol:
         return self._real("exp", x)

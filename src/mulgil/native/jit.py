@@ -29,8 +29,8 @@ def mathematics() -> dict[str, Any]:
 
     exp for float32 is arithmetic (n = round(x / ln 2), a polynomial, and n added to the exponent's bits), so that LLVM
     vectorises the loop around it; the library's is a call an element. Within 2 ulp; x is first limited to [-87.3, 88.7],
-    where the result is 1.2e-38 and 3.3e38.
-    Source of the coefficients: S. Moshier, Cephes, expf.
+    where the result is 1.2e-38 and 3.3e38. tanh for float32 likewise: a polynomial near zero, 1 - 2 / (exp(2x) + 1) elsewhere.
+    Source of the coefficients: S. Moshier, Cephes, expf and tanhf.
     """
     import math
 
@@ -79,8 +79,20 @@ def mathematics() -> dict[str, Any]:
         p = p * r * r + r + f32(1)
         return p * bits_to_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
 
+    @inline
+    def tanh32(x):
+        z = x * x
+        p = f32(-5.70498872745e-3)
+        p = p * z + f32(2.06390887954e-2)
+        p = p * z + f32(-5.37397155531e-2)
+        p = p * z + f32(1.33314422036e-1)
+        p = p * z + f32(-3.33332819422e-1)
+        near = p * z * x + x
+        far = f32(1) - f32(2) / (exp32(f32(2) * abs(x)) + f32(1))
+        return near if abs(x) < f32(0.625) else (far if x > f32(0) else -far)
+
     names = {"np": np, "math": math, "f32": f32, "f64": np.float64, "i64": np.int64}
-    return {**names, "exp32": exp32, "flat": flat}
+    return {**names, "exp32": exp32, "tanh32": tanh32, "flat": flat}
 
 
 def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Max-pooling over in lanes images, forward and backward, for any window, stride, padding and dilation."""
+"""Pooling over images in lanes, forward and backward, for any window, stride, padding and dilation."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from math import prod
 
 from mulgil.compile.graph import Node
 from mulgil.compile.kernels.op import ITEMS, KernelOp, Launch, Text, image_sizes
-from mulgil.ops.pool import MaxPool2d
+from mulgil.ops.pool import AvgPool2d, MaxPool2d, Pooling
 
 LARGEST = 64  # positions of a window that a kernel spells out; more run as NumPy
 
 
-def supported(pool: MaxPool2d) -> bool:
+def supported(pool: Pooling) -> bool:
     """Whether the kernels here can do it."""
     return prod(pool.kernel) <= LARGEST
 
 
-def disjoint(pool: MaxPool2d) -> bool:
+def disjoint(pool: Pooling) -> bool:
     """Whether the windows touch but never overlap, and see no padding."""
     return pool.kernel == pool.stride and pool.padding == (0, 0) and pool.dilation == (1, 1)
 
@@ -51,25 +51,74 @@ class MaxPoolBackward(KernelOp):
         return Launch(backward_text(self.pool), arguments, sizes, gx.vectors * prod(gx.shape[1:3]), prod(gx.shape))
 
 
-def forward_text(pool: MaxPool2d, winner: bool) -> Text:
+@dataclass(frozen=True)
+class AvgPoolForward(KernelOp):
+    """x -> y: the mean of each window."""
+
+    pool: AvgPool2d
+
+    def launch(self, node: Node) -> Launch:
+        x, y = node.inputs[0], node.outputs[0]
+        assert y is not None
+        sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
+        body, operations = average_text(self.pool), prod(self.pool.kernel) * prod(y.shape)
+        return Launch(body, {"x": x, "y": y}, sizes, x.vectors * prod(y.shape[1:3]), operations)
+
+
+@dataclass(frozen=True)
+class AvgPoolBackward(KernelOp):
+    """gy -> gx: each element gets its part of the gradients of its windows."""
+
+    pool: AvgPool2d
+
+    def launch(self, node: Node) -> Launch:
+        gy, gx = node.inputs[0], node.outputs[0]
+        assert gx is not None
+        sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
+        body = backward_text(self.pool)
+        return Launch(body, {"gy": gy, "gx": gx}, sizes, gx.vectors * prod(gx.shape[1:3]), prod(self.pool.kernel) * prod(gy.shape))
+
+
+def _over_windows(pool: Pooling, start: str, *taken: str) -> Text:
+    """The loops over windows; `taken` are lines for each of its elements v. In a line, {k} is the element's number."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
     t = Text(ITEMS)
     t("n, c, p = item // (channels * P), item // P % channels, item % P")
     t.open("for q in range(Q):")
-    t("m, a = constant(-np.inf), zero()")
+    t(start)
     for k, (i, j) in enumerate((i, j) for i in range(kh) for j in range(kw)):
         t(f"row, column = p * {sh} + {i * dh - ph}, q * {sw} + {j * dw - pw}")
         t.open("if 0 <= row < H and 0 <= column < W:" if any(pool.padding) else "if True:")
-        t("v = load(x, (n * x_size + (c * H + row) * W + column) * LANES)")
-        t(f"a = beats(v, m, constant({k}), a)" if winner else "", "m = beats(v, m, v, m)")
+        t("v = load(x, (n * x_size + (c * H + row) * W + column) * LANES)", *(line.format(k=k) for line in taken))
         t.close()
-    t("place = (n * y_size + (c * P + p) * Q + q) * LANES", "store(y, place, m)")
-    if winner:
-        t("store_bytes(winner, place, a)")
+    t("place = (n * y_size + (c * P + p) * Q + q) * LANES")
     return t
 
 
-def backward_text(pool: MaxPool2d) -> Text:
+def forward_text(pool: MaxPool2d, winner: bool) -> Text:
+    position = ["a = beats(v, m, constant({k}), a)"] if winner else []
+    t = _over_windows(pool, "m, a = constant(-np.inf), zero()", *position, "m = beats(v, m, v, m)")
+    t("store(y, place, m)", "store_bytes(winner, place, a)" if winner else "")
+    return t
+
+
+def average_text(pool: AvgPool2d) -> Text:
+    t = _over_windows(pool, "s = zero()", "s = add(s, v)")
+    t(f"store(y, place, fma(constant({_part(pool)}), s, zero()))")
+    return t
+
+
+def _part(pool: AvgPool2d) -> str:
+    """1 / the number of elements in window (p, q), as text."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
+    if pool.count_include_pad or not any(pool.padding):
+        return repr(1 / (kh * kw))
+    rows = " + ".join(f"(0 <= p * {sh} + {i * dh - ph} < H)" for i in range(kh))
+    columns = " + ".join(f"(0 <= q * {sw} + {j * dw - pw} < W)" for j in range(kw))
+    return f"1 / (({rows}) * ({columns}))"
+
+
+def backward_text(pool: MaxPool2d | AvgPool2d) -> Text:
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = pool.kernel, pool.stride, pool.padding, pool.dilation
     t = Text(ITEMS)
     t("n, c, y = item // (channels * H), item // H % channels, item % H")
@@ -79,7 +128,7 @@ def backward_text(pool: MaxPool2d) -> Text:
         t(f"p, q, k = y // {kh}, x // {kw}, y % {kh} * {kw} + x % {kw}")
         t.open("if p < P and q < Q:")
         t("place = (n * gy_size + (c * P + p) * Q + q) * LANES")
-        t("s = equal(load_bytes(winner, place), constant(k), load(gy, place), zero())")
+        t(f"s = {_passed(pool, 'k')}")
         t.close()
     else:
         t.open(f"for i in range({kh}):")
@@ -88,7 +137,14 @@ def backward_text(pool: MaxPool2d) -> Text:
         t(f"right = x + {pw} - j * {dw}", f"q = right // {sw}")
         t.open(f"if right % {sw} == 0 and 0 <= q < Q:")
         t("place = (n * gy_size + (c * P + p) * Q + q) * LANES")
-        t(f"s = add(s, equal(load_bytes(winner, place), constant(i * {kw} + j), load(gy, place), zero()))")
+        t(f"s = add(s, {_passed(pool, f'i * {kw} + j')})")
         t.close(4)
     t("store(gx, (n * gx_size + (c * H + y) * W + x) * LANES, s)")
     return t
+
+
+def _passed(pool: MaxPool2d | AvgPool2d, k: str) -> str:
+    """What element k of window (p, q) gets of its gradient."""
+    if isinstance(pool, AvgPool2d):
+        return f"fma(constant({_part(pool)}), load(gy, place), zero())"
+    return f"equal(load_bytes(winner, place), constant({k}), load(gy, place), zero())"

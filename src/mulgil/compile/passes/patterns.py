@@ -117,7 +117,23 @@ class Patterns:
         self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)  # type: ignore[arg-type]
         return True
 
+    def _AvgPool2d_forward(self, node: Node) -> bool:
+        x, y = node.inputs[0], node.outputs[0]
+        if not x.lanes or not pool.supported(node.op) or not np.prod(y.shape):  # type: ignore
+            return False  # nothing is brought into lanes for a few sums
+        self._emit(node, pool.AvgPoolForward(node.op), (x,), (y,), x.lanes)  # type: ignore[arg-type]
+        return True
+
     # ---- backward
+
+    def _AvgPool2d_backward(self, node: Node) -> bool:
+        op: Any = pool.AvgPoolBackward(node.op)  # type: ignore[arg-type]
+        gy, gx = node.inputs[0], node.outputs[0]
+        if not any(isinstance(n.op, pool.AvgPoolForward) and n.op.pool == op.pool and n.inputs[0].shape == gx.shape for n in self.nodes):  # type: ignore
+            return False
+        gy = self.in_lanes(gy)
+        self._emit(node, op, (gy,), (gx,), gy.lanes)
+        return True
 
     def _MaxPool2d_backward(self, node: Node) -> bool:
         gy, winner = node.inputs[0], node.saved[0]
