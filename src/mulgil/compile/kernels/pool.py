@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from mulgil.compile.graph import Node
+from mulgil.compile.graph import Node, Value
 from mulgil.compile.kernels.op import ITEMS, KernelOp, Launch, Text, image_sizes
 from mulgil.ops.pool import AvgPool2d, MaxPool2d, Pooling
 
@@ -22,6 +22,12 @@ def disjoint(pool: Pooling) -> bool:
     return pool.kernel == pool.stride and pool.padding == (0, 0) and pool.dilation == (1, 1)
 
 
+def launched(pool: Pooling, body: Text, arguments: dict[str, Value], image: Value, windows: Value, over: Value) -> Launch:
+    """The call for images[N, C, H, W] and windows[N, C, P, Q]; an item is a row of `over`, which is one of them."""
+    sizes = {**image_sizes(image), "P": windows.shape[2], "Q": windows.shape[3], "channels": image.shape[1]}
+    return Launch(body, arguments, sizes, over.vectors * prod(over.shape[1:3]), prod(pool.kernel) * prod(windows.shape))
+
+
 @dataclass(frozen=True)
 class MaxPoolForward(KernelOp):
     """x -> y and, where it is wanted, the winner: the position in the window of the first of the largest, uint8."""
@@ -31,10 +37,8 @@ class MaxPoolForward(KernelOp):
     def launch(self, node: Node) -> Launch:
         x, (y, winner) = node.inputs[0], node.outputs
         assert y is not None
-        sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
         arguments = {"x": x, "y": y} | ({"winner": winner} if winner is not None else {})
-        body = forward_text(self.pool, winner is not None)
-        return Launch(body, arguments, sizes, x.vectors * prod(y.shape[1:3]), prod(self.pool.kernel) * prod(y.shape))
+        return launched(self.pool, forward_text(self.pool, winner is not None), arguments, x, y, y)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,7 @@ class MaxPoolBackward(KernelOp):
     def launch(self, node: Node) -> Launch:
         (gy, winner), gx = node.inputs, node.outputs[0]
         assert gx is not None
-        sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
-        arguments = {"gy": gy, "winner": winner, "gx": gx}
-        return Launch(backward_text(self.pool), arguments, sizes, gx.vectors * prod(gx.shape[1:3]), prod(gx.shape))
+        return launched(self.pool, backward_text(self.pool), {"gy": gy, "winner": winner, "gx": gx}, gx, gy, gx)
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,7 @@ class AvgPoolForward(KernelOp):
     def launch(self, node: Node) -> Launch:
         x, y = node.inputs[0], node.outputs[0]
         assert y is not None
-        sizes = {**image_sizes(x), "P": y.shape[2], "Q": y.shape[3], "channels": y.shape[1]}
-        body, operations = average_text(self.pool), prod(self.pool.kernel) * prod(y.shape)
-        return Launch(body, {"x": x, "y": y}, sizes, x.vectors * prod(y.shape[1:3]), operations)
+        return launched(self.pool, average_text(self.pool), {"x": x, "y": y}, x, y, y)
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class AvgPoolBackward(KernelOp):
     def launch(self, node: Node) -> Launch:
         gy, gx = node.inputs[0], node.outputs[0]
         assert gx is not None
-        sizes = {**image_sizes(gx), "P": gy.shape[2], "Q": gy.shape[3], "channels": gx.shape[1]}
-        body = backward_text(self.pool)
-        return Launch(body, {"gy": gy, "gx": gx}, sizes, gx.vectors * prod(gx.shape[1:3]), prod(self.pool.kernel) * prod(gy.shape))
+        return launched(self.pool, backward_text(self.pool), {"gy": gy, "gx": gx}, gx, gy, gx)
 
 
 def _over_windows(pool: Pooling, start: str, *taken: str) -> Text:
