@@ -70,7 +70,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else "mulgil"
-        click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
+        message = " ".join(error.format_message().split()).rstrip(".")
+        click.echo(f"{name}: {message}. What it takes: {name} --help", err=True)
         return 2
     except MulgilError as error:
         click.echo(str(error), err=True)
