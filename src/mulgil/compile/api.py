@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import update_wrapper
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
 
 MANY = 8  # plans for settings of an optimizer; more, and they change at each step
-TRAINING = attrgetter("training")
+TRAINING = itemgetter("training")
 NUMBERS = (int, float, bool, str, type(None))
 
 
@@ -80,7 +80,7 @@ class Compiled:
         self.function, self.state, self.strict, self.verify = function, state, strict, verify
         self._plans: dict[tuple, Plan] = {}
         self._recent: tuple[tuple, Plan] = (), Plan(None)  # comparing with the last signature is quicker than hashing one
-        self._modules = [m for owner in state if hasattr(owner, "modules") for m in owner.modules()]
+        self._flags = [vars(m) for owner in state if hasattr(owner, "modules") for m in owner.modules()]  # a dict is read quicker
         self._optimizers = [owner for owner in state if hasattr(owner, "refresh")]
 
     @property
@@ -115,11 +115,12 @@ class Compiled:
 
     def signature(self, args: tuple) -> tuple:
         """What decides which plan serves these arguments now."""
-        parts: list[Any] = [is_grad_enabled(), *map(TRAINING, self._modules), *[o.settings() for o in self._optimizers]]
+        parts: list[Any] = [is_grad_enabled(), *map(TRAINING, self._flags)]
+        for optimizer in self._optimizers:
+            parts.append(optimizer.settings())
         for a in args:
             if isinstance(a, Tensor):
-                array = a.array
-                parts += array.shape, array.dtype, a.requires_grad
+                parts += a.array.shape, a.array.dtype, a.requires_grad
             elif isinstance(a, NUMBERS):
                 parts.append(a)
             else:
@@ -145,7 +146,7 @@ class Compiled:
 
     def _refuse_the_restless(self, key: tuple) -> None:
         """Raise TraceError when an optimizer's options change so often that each plan serves but a few steps."""
-        start = 1 + len(self._modules)
+        start = 1 + len(self._flags)
         stop = start + len(self._optimizers)
         alike = sum(k[:start] + k[stop:] == key[:start] + key[stop:] for k in self._plans)
         if alike >= MANY:
