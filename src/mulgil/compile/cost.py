@@ -6,7 +6,7 @@ from math import prod
 from typing import Any
 
 from mulgil.compile.graph import Node, Value
-from mulgil.compile.kernels.blas import Descend
+from mulgil.compile.kernels.descend import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, iteration_shape, memory
 from mulgil.ops.conv import Conv2d

@@ -11,7 +11,7 @@ import numpy as np
 
 from mulgil.compile.cost import arithmetic
 from mulgil.compile.graph import Graph, Node, Value
-from mulgil.compile.kernels.blas import Descend, single_blas
+from mulgil.compile.kernels.descend import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
@@ -19,6 +19,7 @@ from mulgil.compile.passes.products import LARGE
 from mulgil.compile.profile import Profile, peaks, timed_rows
 from mulgil.compile.source import KernelSource
 from mulgil.native import threads
+from mulgil.native.blas import single_blas
 from mulgil.native.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
 from mulgil.ops.guard import Guard, check
 from mulgil.ops.linalg import MatMul

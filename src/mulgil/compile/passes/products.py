@@ -9,10 +9,11 @@ from typing import Any
 
 from mulgil.compile.cost import arithmetic
 from mulgil.compile.graph import Graph, Node, Value
-from mulgil.compile.kernels.blas import Descend, gemm
 from mulgil.compile.kernels.conv_few import FEW
 from mulgil.compile.kernels.dense_few import DenseFew
+from mulgil.compile.kernels.descend import Descend
 from mulgil.compile.kernels.product import Product, supported
+from mulgil.native.blas import gemm
 from mulgil.ops.elementwise import Add
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.mathematics import ReLU

@@ -5,37 +5,23 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-
-from mulgil.ops.function import Function
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # CBLAS' names for them
 SPELLINGS = (("scipy_cblas_{}gemm64_", ctypes.c_int64), ("cblas_{}gemm64_", ctypes.c_int64), ("cblas_{}gemm", ctypes.c_int))
 
 
-@dataclass(frozen=True)
-class Descend(Function):
-    """p <- (1 - lr decay) p - lr a b: a product and the step of gradient descent that it is made for, in one.
-
-    Inputs: p[n, m], a[n, k], b[k, m], lr (0-d). Overwrites p. Passes put it where `ops.update.SGD` alone reads the product.
-    """
-
-    decay: float = 0.0
-    inplace: ClassVar[tuple[int, ...]] = (0,)
-
-    def descend(self, p: np.ndarray, a: np.ndarray, b: np.ndarray, lr: np.ndarray) -> None:
-        """Do it."""
-        rate = float(lr)
-        a, b = _matrix(a), _matrix(b)
-        (n, m), k = p.shape, a.shape[1]
-        (order_a, *where_a), (order_b, *where_b) = _operand(a), _operand(b)
-        product: Any = gemm(p.dtype.char)
-        product(ROW_MAJOR, order_a, order_b, n, m, k, -rate, *where_a, *where_b, 1 - rate * self.decay, _address(p), m)
+def add_product(c: np.ndarray, a: np.ndarray, b: np.ndarray, alpha: float, beta: float) -> None:
+    """c[n, m] <- alpha a[n, k] b[k, m] + beta c, in place. c lies row by row; all have one dtype, for which there is a `gemm`."""
+    a, b = _matrix(a), _matrix(b)
+    (n, m), k = c.shape, a.shape[1]
+    (order_a, *where_a), (order_b, *where_b) = _operand(a), _operand(b)
+    product: Any = gemm(c.dtype.char)
+    product(ROW_MAJOR, order_a, order_b, n, m, k, alpha, *where_a, *where_b, beta, _address(c), m)
 
 
 @cache
