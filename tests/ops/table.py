@@ -279,8 +279,10 @@ row(
     oracle=lambda x, w, b, m, v: F().batch_norm(x, m.detach(), v.detach(), w, b),
     tags={"statistics"},
 )
+KEEP = np.arange(20).reshape(4, 5) % 3 > 0
 for p in (0.0, 0.3, 1.0):
-    row(f"dropout{p}", lambda p=p: random.Dropout(p, Generator(1)), (4, 5))
+    row(f"keep{p}", lambda p=p: random.Keep(p, Generator(1)), (4, 5), gradient=False, tags={"random"})
+    row(f"dropout{p}", random.Dropout(p), (4, 5), KEEP, oracle=lambda x, keep, p=p: x * keep / (1 - p) if p < 1 else x * 0)
 
 WEIGHT = np.array([0.5, 2.0, 1.0, 0.0, 3.0])
 for mode in ("mean", "sum", "none"):

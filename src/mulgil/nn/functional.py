@@ -246,7 +246,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False
         return x if isinstance(x, Tensor) else Tensor(x)
     if _raw(x).dtype.kind != "f":
         checks.floating("dropout", _raw(x))
-    return apply(_op(random.Dropout, p, generator), x)
+    return apply(_op(random.Dropout, p), x, apply(_op(random.Keep, p, generator), _raw(x)))
 
 
 def accuracy(prediction: Any, target: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ops that draw random numbers. The draw is part of forward, so a recorded step draws anew at each replay."""
+"""Dropout, and the op that draws for it: the draw is part of forward, so a recorded step draws anew at each replay."""
 
 from __future__ import annotations
 
@@ -9,23 +9,33 @@ from mulgil.ops.function import Function
 
 
 @dataclass(frozen=True)
-class Dropout(Function):
-    """Each element is zeroed with probability p, the others are divided by 1 - p, so that the mean stays.
-
-    x: any shape, float. Source: Srivastava et al., JMLR 2014.
-    """
+class Keep(Function):
+    """Which elements of x stay when each is dropped with probability p. Looks at the shape of x alone. No gradient."""
 
     p: float = 0.5
     generator: Generator = default_generator
 
     def forward(self, ctx, x):
-        keep = self.generator.on(ctx.xp).random(x.shape, dtype="float32") >= self.p
+        return self.generator.on(ctx.xp).random(x.shape, dtype="float32") >= self.p
+
+
+@dataclass(frozen=True)
+class Dropout(Function):
+    """x where `keep`, divided by 1 - p so that the mean stays, and zero elsewhere.
+
+    x: any shape, float. keep: booleans of the same shape, see `Keep`. Source: Srivastava et al., JMLR 2014.
+    """
+
+    p: float = 0.5
+    elementwise = True
+
+    def forward(self, ctx, x, keep):
         ctx.save(keep)
         return self._kept(x, keep)
 
     def backward(self, ctx, gy):
         (keep,) = ctx.saved
-        return self._kept(gy, keep)
+        return self._kept(gy, keep), None
 
     def _kept(self, x, keep):
         return x * keep * (1 / (1 - self.p) if self.p < 1 else 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.ops.elementwise import Fill
-from mulgil.ops.random import Dropout
+from mulgil.ops.random import Keep
 from mulgil.ops.shape import Reshape, Transpose
 
-LARGEST = 1 << 12  # elements of a folded constant: larger ones are not worth the memory
+LARGEST = 1 << 12  # elements of a constant that is folded or compared: larger ones are not worth the memory
 
 
 def share_common(graph: Graph) -> Graph:
@@ -31,7 +32,7 @@ def share_common(graph: Graph) -> Graph:
         return same.get(id(operand), operand)
 
     for v in graph.values():
-        if v.kind == "constant":
+        if v.kind == "constant" and v.array.size <= LARGEST:
             same[id(v)] = constants.setdefault((v.shape, v.dtype, v.array.tobytes()), v)
     for node in graph.nodes:
         node = node.given(same)
@@ -43,7 +44,7 @@ def share_common(graph: Graph) -> Graph:
             if id(node.inputs[0]) in turned:  # twice is not at all
                 same[id(node.outputs[0])] = turned[id(node.inputs[0])]
                 continue
-        pure = not node.op.inplace and not isinstance(node.op, Dropout)
+        pure = not node.op.inplace and not isinstance(node.op, Keep)
         operands = node.inputs if node.phase == "forward" else (*node.inputs, None, *node.saved)
         key = (type(node.op), repr(node.op), node.phase, node.needs, tuple(id(v) if isinstance(v, Value) else repr(v) for v in operands))
         first = earlier.setdefault(key, node) if pure else node
@@ -58,19 +59,28 @@ def share_common(graph: Graph) -> Graph:
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """A call on constants alone is made now; and what a `Fill` gives depends on the shape of its operand only."""
-    nodes = []
+    """A call on constants alone is made now; and what a `Fill` gives depends on the shape of its operand only.
+
+    So does what a `Keep` draws: it comes first, and what it is given need not exist.
+    """
+    nodes: list[Node] = []
+    draws: list[Node] = []
     for node in graph.nodes:
+        if isinstance(node.op, Keep):
+            x = node.inputs[0]
+            blank = np.broadcast_to(np.zeros((), x.dtype), x.shape)
+            draws.append(replace(node, inputs=(Value(f"blank{len(draws)}", x.shape, x.dtype, "constant", blank),)))
+            continue
         known = isinstance(node.op, Fill) or all(not isinstance(v, Value) or v.kind == "constant" for v in (*node.inputs, *node.saved))
         made = node.writes()
-        if len(made) != 1 or not known or node.op.inplace or isinstance(node.op, Dropout) or prod(made[0].shape) > LARGEST:
+        if len(made) != 1 or not known or node.op.inplace or prod(made[0].shape) > LARGEST:
             nodes.append(node)
             continue
         value = made[0]
         operands = node.inputs if node.phase == "forward" else (*node.inputs, *node.saved)
         arrays = [np.empty(v.shape, v.dtype) if isinstance(node.op, Fill) else getattr(v, "array", v) for v in operands]
         value.kind, value.base, value.array = "constant", None, np.ascontiguousarray(node.run(*arrays)[0]).reshape(value.shape)
-    return Graph(graph.inputs, graph.results, nodes).check()
+    return Graph(graph.inputs, graph.results, [*draws, *nodes]).check()
 
 
 def drop_dead(graph: Graph) -> Graph:
