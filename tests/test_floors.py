@@ -13,10 +13,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "mulgil"
 FLOORS = {
     **dict.fromkeys(("errors", "backend", "cuda", "files"), 0),
-    **dict.fromkeys(("ops", "native"), 1),
+    "ops": 1,
     "autograd": 2,
-    **dict.fromkeys(("nn", "optim", "data", "compile", "plot", "check", "create", "functions"), 3),
-    "io": 4,
+    **dict.fromkeys(("nn", "optim", "data", "native", "plot", "check", "create", "functions"), 3),
+    **dict.fromkeys(("compile", "io"), 4),
     "train": 5,  # a run draws its pictures and writes its files, so plot and io stand below it
     "web": 6,
     "cli": 7,
