@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import page, tables
-from benchmarks.sides.modules import build
+from benchmarks.sides.modules import build, training_step
 from benchmarks.workloads import FLATTEN, POOL, RELU, conv, linear
 
 MARK = 0.99
@@ -63,14 +63,7 @@ def tensors(side: str, library: Any, root: str) -> tuple[Any, ...]:
 def functions(side: str, torch: Any, model: Any, optimizer: Any) -> tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]:
     """(a training step, predictions): compiled for mulgil; for PyTorch in its best layout."""
     criterion = torch.nn.CrossEntropyLoss()
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = training_step(lambda x, y: criterion(model(x), y), optimizer)
     if side == "torch":
         return step, lambda x: model(x).argmax(1)
     train = torch.compile(step, state=[model, optimizer], strict=True)

@@ -1,7 +1,8 @@
-"""A workload's model made of a library's layers, where the library has PyTorch's names: PyTorch and mulgil."""
+"""A workload's model made of a library's layers, and its training step, where the library has PyTorch's names: PyTorch and mulgil."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.workloads import Layer
@@ -32,3 +33,16 @@ def build(nn: Any, layers: tuple[Layer, ...]) -> Any:
         "residual": Residual,
     }
     return nn.Sequential(*[makers[layer.kind](layer) for layer in layers]) if layers else nn.Identity()
+
+
+def training_step(loss_of: Callable[[Any, Any], Any], optimizer: Any) -> Callable[[Any, Any], Any]:
+    """A step on a batch and its labels; gives the loss."""
+
+    def step(x: Any, t: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_of(x, t)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step

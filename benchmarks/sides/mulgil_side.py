@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import mulgil
-from benchmarks.sides.modules import build
+from benchmarks.sides.modules import build, training_step
 from benchmarks.workloads import Workload
 from mulgil import Tensor, nn, optim
 
@@ -32,14 +32,7 @@ def make(workload: Workload, variant: str) -> Callable[[int], Any]:
         return inference(model.eval(), x, variant)
     optimizer = {"sgd": optim.SGD, "adam": optim.Adam}[workload.optimizer](model.parameters(), **workload.settings)
     criterion = nn.CrossEntropyLoss()
-
-    def step(x: Tensor, t: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = criterion(model(x), t)
-        loss.backward()
-        optimizer.step()
-        return loss
-
+    step = training_step(lambda x, t: criterion(model(x), t), optimizer)
     if variant == "compiled":
         step = mulgil.compile(step, state=[model, optimizer], strict=True)
     return lambda i: step(x, targets[i % len(targets)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.sides.modules import build
+from benchmarks.sides.modules import build, training_step
 from benchmarks.workloads import Workload
 
 
@@ -43,14 +43,8 @@ def make(workload: Workload, variant: str) -> Callable[[int], Any]:
     if "compile" in variant:
         loss_of = torch.compile(loss_of)
 
-    def step(i: int) -> torch.Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(x, targets[i % len(targets)])
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
+    step = training_step(loss_of, optimizer)
+    return lambda i: step(x, targets[i % len(targets)])
 
 
 def inference(model: Any, x: torch.Tensor, variant: str) -> Callable[[int], Any]:

@@ -43,6 +43,7 @@ class Program:
         self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "check": check, "ravel": np.ravel}
         self._fixed: dict[int, np.ndarray] = {}  # id of a value -> its array, where that never changes
         self._names: dict[int, str] = {id(v): v.name for v in graph.inputs}
+        self._reshaped: dict[int, str] = dict(self._names)  # id of an argument, or of a reshaped one -> the argument's name
         for v in graph.values():
             if v.root.kind in ("state", "constant"):
                 self._fix(v.root, v.root.array)
@@ -60,7 +61,9 @@ class Program:
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
-        self._single_blas = bool(products) and any(len(arrays) > 1 for _, arrays in self._shared.values())
+        self._threaded = any(len(arrays) > 1 for _, arrays in self._shared.values())
+        others = [step for step in calls if not isinstance(step.op, KernelOp) and not is_view(step)]
+        self._single_blas = self._threaded and bool(others)  # what is not ours may call BLAS
         results = "".join(f"{self._name(v)}.copy(), " for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
         text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
@@ -70,7 +73,8 @@ class Program:
 
     def __call__(self, *arrays: np.ndarray) -> tuple:
         """Run once; returns copies of the results."""
-        threads.allow()
+        if self._threaded:
+            threads.allow()
         if not self._single_blas:
             return self.run(*arrays)
         with single_blas:
@@ -84,6 +88,8 @@ class Program:
         given = [np.asarray(a) for a in arrays] or [np.zeros(v.shape, v.dtype) for v in self.graph.inputs]
         state = [v.array for v in self.graph.values() if v.kind == "state"]
         before = [a.copy() for a in state]
+        if self._threaded:
+            threads.allow()
         try:
             with single_blas if self._single_blas else nullcontext():
                 rows = timed_rows(self._lines, self._scope, given, [v.name for v in self.graph.inputs], repeats)
@@ -143,6 +149,8 @@ class Program:
                 self._layouts[id(out)] = node.run(stand_in)[0]
             if isinstance(node.op, Reshape) and node.phase == "forward":
                 self._names[id(out)] = f"{self._name(node.inputs[0])}.reshape({out.shape})"
+                if id(node.inputs[0]) in self._reshaped:
+                    self._reshaped[id(out)] = self._reshaped[id(node.inputs[0])]
                 return []
             return self._call(node)
         view = node.run(source)[0]
@@ -218,9 +226,7 @@ class Program:
 
     def _elements(self, value: Value) -> str:
         """What names a contiguous array with the elements of a value. Arguments are contiguous, and their shapes do not matter."""
-        name = self._name(value)
-        argument = name.partition(".reshape(")[0]
-        return argument if any(argument == v.name for v in self.graph.inputs) else f"ravel({name})"
+        return self._reshaped.get(id(value)) or f"ravel({self._name(value)})"
 
     def _flat(self, value: Value) -> np.ndarray | None:
         """The memory of a value that has a place of its own, flat; None where a copy may be needed at each call."""

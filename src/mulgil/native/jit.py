@@ -173,8 +173,7 @@ def flush_denormals(builder: Any) -> Callable[[], None]:
         return lambda: None
 
     def call(name: str, value: Any) -> None:
-        kind = ir.FunctionType(ir.VoidType(), [byte.as_pointer()])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        function = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(ir.VoidType(), [byte.as_pointer()]))
         builder.call(function, [builder.bitcast(value, byte.as_pointer())])
 
     before, changed = builder.alloca(number), builder.alloca(number)

@@ -65,8 +65,9 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
             super().__init__(manager, kind, wide)
 
     def all_lanes(builder: Any, x: Any) -> Any:
-        single = builder.insert_element(ir.Constant(wide, ir.Undefined), x, ir.Constant(index, 0))
-        return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), ir.Constant(ir.VectorType(index, lanes), [0] * lanes))
+        blank = ir.Constant(ir.VectorType(x.type, lanes), ir.Undefined)
+        single = builder.insert_element(blank, x, ir.Constant(index, 0))
+        return builder.shuffle_vector(single, blank, ir.Constant(ir.VectorType(index, lanes), [0] * lanes))
 
     def pointer(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
         return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
@@ -107,10 +108,8 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
 
     def first(builder: Any, count: Any) -> Any:
         """Whether each lane comes before `count`."""
-        wide_index = ir.VectorType(index, lanes)
-        single = builder.insert_element(ir.Constant(wide_index, ir.Undefined), builder.trunc(count, index), ir.Constant(index, 0))
-        counts = builder.shuffle_vector(single, ir.Constant(wide_index, ir.Undefined), ir.Constant(wide_index, [0] * lanes))
-        return builder.icmp_signed(">", counts, ir.Constant(wide_index, list(range(lanes))))
+        numbers = ir.Constant(ir.VectorType(index, lanes), list(range(lanes)))
+        return builder.icmp_signed(">", all_lanes(builder, builder.trunc(count, index)), numbers)
 
     def emit_keep(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.select(first(builder, args[1]), args[0], ir.Constant(wide, [0.0] * lanes))
@@ -119,16 +118,14 @@ def vectors(dtype: str, lanes: int) -> dict[str, Any]:
         place = builder.bitcast(pointer(context, builder, signature.args[0], *args[:2]), wide.as_pointer())
         mask, name = first(builder, args[3]), f"llvm.masked.store.v{lanes}f{8 * np.dtype(dtype).itemsize}.p0"
         kind = ir.FunctionType(ir.VoidType(), [wide, wide.as_pointer(), index, mask.type])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, [args[2], place, ir.Constant(index, 4), mask])
+        builder.call(builder.module.declare_intrinsic(name, fnty=kind), [args[2], place, ir.Constant(index, 4), mask])
         return context.get_dummy_value()
 
     def emit_prefetch(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3])
-        function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(builder.module, kind, "llvm.prefetch.p0")
+        function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=ir.FunctionType(ir.VoidType(), [byte, *[index] * 3]))
         place = builder.bitcast(pointer(context, builder, signature.args[0], *args), byte)
-        builder.call(function, [place, *(ir.Constant(ir.IntType(32), n) for n in (1, 3, 1))])  # to write, into the first cache, data
+        builder.call(function, [place, *(ir.Constant(index, n) for n in (1, 3, 1))])  # to write, into the first cache, data
         return context.get_dummy_value()
 
     def emit_transpose(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from math import prod
+from typing import Any, ClassVar
 
-from mulgil.compile.graph import Node, Value
+from mulgil.compile.graph import Node
 from mulgil.compile.kernels.op import ITEMS, KernelOp, Launch, Text, image_sizes
 from mulgil.ops.pool import AvgPool2d, MaxPool2d, Pooling
 
@@ -22,59 +24,62 @@ def disjoint(pool: Pooling) -> bool:
     return pool.kernel == pool.stride and pool.padding == (0, 0) and pool.dilation == (1, 1)
 
 
-def launched(pool: Pooling, body: Text, arguments: dict[str, Value], image: Value, windows: Value, over: Value) -> Launch:
-    """The call for images[N, C, H, W] and windows[N, C, P, Q]; an item is a row of `over`, which is one of them."""
-    sizes = {**image_sizes(image), "P": windows.shape[2], "Q": windows.shape[3], "channels": image.shape[1]}
-    return Launch(body, arguments, sizes, over.vectors * prod(over.shape[1:3]), prod(pool.kernel) * prod(windows.shape))
-
-
 @dataclass(frozen=True)
-class MaxPoolForward(KernelOp):
+class PoolOp(KernelOp):
+    """Pooling or its gradient; an item is a row of what it makes. names: what the text calls inputs and outputs."""
+
+    pool: Any
+    names: ClassVar[tuple[str, ...]] = ()
+
+    def text(self, names: Container[str]) -> Text:
+        """names: of the arrays that are there."""
+        raise NotImplementedError(f"{type(self).__name__}.text")
+
+    def launch(self, node: Node) -> Launch:
+        operands = zip(self.names, (*node.inputs, *node.outputs), strict=True)
+        arguments = {name: v for name, v in operands if v is not None}
+        image, windows = (arguments["x"], arguments["y"]) if "x" in arguments else (arguments["gx"], arguments["gy"])
+        made = node.outputs[0]
+        assert made is not None
+        sizes = {**image_sizes(image), "P": windows.shape[2], "Q": windows.shape[3], "channels": image.shape[1]}
+        operations = prod(self.pool.kernel) * prod(windows.shape)
+        return Launch(self.text(arguments), arguments, sizes, made.vectors * prod(made.shape[1:3]), operations)
+
+
+class MaxPoolForward(PoolOp):
     """x -> y and, where it is wanted, the winner: the position in the window of the first of the largest, uint8."""
 
-    pool: MaxPool2d
+    names = ("x", "y", "winner")
 
-    def launch(self, node: Node) -> Launch:
-        x, (y, winner) = node.inputs[0], node.outputs
-        assert y is not None
-        arguments = {"x": x, "y": y} | ({"winner": winner} if winner is not None else {})
-        return launched(self.pool, forward_text(self.pool, winner is not None), arguments, x, y, y)
+    def text(self, names: Container[str]) -> Text:
+        return forward_text(self.pool, "winner" in names)
 
 
-@dataclass(frozen=True)
-class MaxPoolBackward(KernelOp):
+class MaxPoolBackward(PoolOp):
     """gy and the winners -> gx: each element gets the gradient of the windows that it won."""
 
-    pool: MaxPool2d
+    names = ("gy", "winner", "gx")
 
-    def launch(self, node: Node) -> Launch:
-        (gy, winner), gx = node.inputs, node.outputs[0]
-        assert gx is not None
-        return launched(self.pool, backward_text(self.pool), {"gy": gy, "winner": winner, "gx": gx}, gx, gy, gx)
+    def text(self, names: Container[str]) -> Text:
+        return backward_text(self.pool)
 
 
-@dataclass(frozen=True)
-class AvgPoolForward(KernelOp):
+class AvgPoolForward(PoolOp):
     """x -> y: the mean of each window."""
 
-    pool: AvgPool2d
+    names = ("x", "y")
 
-    def launch(self, node: Node) -> Launch:
-        x, y = node.inputs[0], node.outputs[0]
-        assert y is not None
-        return launched(self.pool, average_text(self.pool), {"x": x, "y": y}, x, y, y)
+    def text(self, names: Container[str]) -> Text:
+        return average_text(self.pool)
 
 
-@dataclass(frozen=True)
-class AvgPoolBackward(KernelOp):
+class AvgPoolBackward(PoolOp):
     """gy -> gx: each element gets its part of the gradients of its windows."""
 
-    pool: AvgPool2d
+    names = ("gy", "gx")
 
-    def launch(self, node: Node) -> Launch:
-        gy, gx = node.inputs[0], node.outputs[0]
-        assert gx is not None
-        return launched(self.pool, backward_text(self.pool), {"gy": gy, "gx": gx}, gx, gy, gx)
+    def text(self, names: Container[str]) -> Text:
+        return backward_text(self.pool)
 
 
 def _over_windows(pool: Pooling, start: str, *taken: str) -> Text:

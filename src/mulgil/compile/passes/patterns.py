@@ -114,20 +114,20 @@ class Patterns:
         if not pool.supported(node.op) or x.dtype.name not in ("float32", "float64") or not np.prod(node.outputs[0].shape):  # type: ignore
             return False
         x = self.in_lanes(x)
-        self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)  # type: ignore[arg-type]
+        self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)
         return True
 
     def _AvgPool2d_forward(self, node: Node) -> bool:
         x, y = node.inputs[0], node.outputs[0]
         if not x.lanes or not pool.supported(node.op) or not np.prod(y.shape):  # type: ignore
             return False  # nothing is brought into lanes for a few sums
-        self._emit(node, pool.AvgPoolForward(node.op), (x,), (y,), x.lanes)  # type: ignore[arg-type]
+        self._emit(node, pool.AvgPoolForward(node.op), (x,), (y,), x.lanes)
         return True
 
     # ---- backward
 
     def _AvgPool2d_backward(self, node: Node) -> bool:
-        op: Any = pool.AvgPoolBackward(node.op)  # type: ignore[arg-type]
+        op: Any = pool.AvgPoolBackward(node.op)
         gy, gx = node.inputs[0], node.outputs[0]
         if not any(isinstance(n.op, pool.AvgPoolForward) and n.op.pool == op.pool and n.inputs[0].shape == gx.shape for n in self.nodes):  # type: ignore
             return False
@@ -145,7 +145,7 @@ class Patterns:
             gx = relu.outputs[0]
             self._done.add(id(relu))
         gy = self.in_lanes(gy)
-        self._emit(node, pool.MaxPoolBackward(node.op), (gy, winner), (gx,), gy.lanes)  # type: ignore[arg-type]
+        self._emit(node, pool.MaxPoolBackward(node.op), (gy, winner), (gx,), gy.lanes)
         self._pooled[id(gx)] = self.nodes[-1]
         return True
 
