@@ -3,13 +3,15 @@
 Names and conventions are PyTorch's where it has them: `import mulgil as torch` runs most small programs.
 """
 
+from difflib import get_close_matches as _get_close_matches
 from importlib import import_module as _import_module
-from typing import Any as _Any
+from typing import TYPE_CHECKING
 
 import numpy as _np
 
 from mulgil import cuda as cuda
 from mulgil import errors as errors
+from mulgil import typing as typing
 from mulgil.autograd import *  # noqa: F403
 from mulgil.backend import Generator as Generator
 from mulgil.backend import default_generator as default_generator
@@ -22,6 +24,23 @@ from mulgil.create import *  # noqa: F403
 from mulgil.functions import *  # noqa: F403
 from mulgil.ops.function import Context as Context
 from mulgil.ops.function import Function as Function
+
+if TYPE_CHECKING:  # what `__getattr__` below finds at first use, for checkers and editors
+    from mulgil import data as data
+    from mulgil import io as io
+    from mulgil import nn as nn
+    from mulgil import optim as optim
+    from mulgil import plot as plot
+    from mulgil import train as train
+    from mulgil.compile import compile as compile
+    from mulgil.io import load as load
+    from mulgil.io import save as save
+    from mulgil.nn.summary import summary as summary
+    from mulgil.train import Classifier as Classifier
+    from mulgil.train import Trainer as Trainer
+    from mulgil.train.interpret import interpret as interpret
+
+    float, int, bool = _np.float32, _np.int32, _np.bool_
 
 __version__ = "0.1.0"
 
@@ -54,12 +73,22 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> _Any:
-    if name in _DTYPES:
-        return _DTYPES[name]
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mulgil' has no attribute {name!r}")
-    path, _, attribute = _LAZY[name].partition(":")
-    found = _import_module(path)
-    globals()[name] = getattr(found, attribute) if attribute else found
-    return globals()[name]
+if not TYPE_CHECKING:  # where a checker sees it, it takes any name for known
+
+    def __getattr__(name):
+        if name in _DTYPES:
+            return _DTYPES[name]
+        if name not in _LAZY:
+            close = [] if name.startswith("__") else _get_close_matches(name, __dir__(), 1)
+            hint = f"; did you mean mulgil.{close[0]}?" if close else ""
+            raise AttributeError(f"module 'mulgil' has no attribute {name!r}{hint}", name="")  # a name: Python would add its own guess
+        path, _, attribute = _LAZY[name].partition(":")
+        found = _import_module(path)
+        globals()[name] = getattr(found, attribute) if attribute else found
+        return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """What an editor offers behind `mulgil.`: also what is not loaded yet."""
+    names = {*globals(), *_LAZY, *_DTYPES} - {"TYPE_CHECKING"}
+    return sorted(name for name in names if name.startswith("__") or not name.startswith("_"))

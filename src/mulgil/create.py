@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard, overload
 
 import numpy as np
 
-from mulgil.autograd.tensor import Data, Tensor, as_tensor
+from mulgil.autograd.tensor import Tensor, as_tensor
 from mulgil.backend import Generator, default_dtype, default_generator
 from mulgil.errors import OptionError
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 __all__ = [
     "tensor",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 
-def tensor(data: Data, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: ArrayLike, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False) -> Tensor:
     """A Tensor with a copy of `data` (`as_tensor` and `from_numpy` share memory).
 
     Example:
@@ -51,48 +53,60 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(array)
 
 
-def _shape(size: tuple) -> tuple[int, ...]:
+def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], (int, np.integer)) else size
 
 
-def full(size: tuple[int, ...], fill_value: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: int | Sequence[int],
+    fill_value: float,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A Tensor of shape `size`, every element `fill_value`."""
     if dtype is None and isinstance(fill_value, float):
         dtype = default_dtype()
     return Tensor(np.full(size, fill_value, dtype), requires_grad, device=device)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *size: int | Sequence[int], dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros: `zeros(2, 3)` or `zeros((2, 3))`; the default dtype unless another is named."""
     return full(_shape(size), 0, dtype or default_dtype(), device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *size: int | Sequence[int], dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """Ones: `ones(2, 3)` or `ones((2, 3))`; the default dtype unless another is named."""
     return full(_shape(size), 1, dtype or default_dtype(), device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *size: int | Sequence[int], dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """Memory for a Tensor; what it holds is not defined."""
     return Tensor(np.empty(_shape(size), dtype or default_dtype()), requires_grad, device=device)
 
 
-def full_like(x: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
+def full_like(x: Tensor, fill_value: float, dtype: DTypeLike | None = None) -> Tensor:
     """`full` with the shape, dtype and device of x."""
     return full(x.shape, fill_value, dtype or x.dtype, x.device)
 
 
-def zeros_like(x: Tensor, dtype: Any = None) -> Tensor:
+def zeros_like(x: Tensor, dtype: DTypeLike | None = None) -> Tensor:
     """Zeros with the shape, dtype and device of x."""
     return full_like(x, 0, dtype)
 
 
-def ones_like(x: Tensor, dtype: Any = None) -> Tensor:
+def ones_like(x: Tensor, dtype: DTypeLike | None = None) -> Tensor:
     """Ones with the shape, dtype and device of x."""
     return full_like(x, 1, dtype)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: Any = None) -> Tensor:
+def arange(start: float, end: float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Tensor:
     """start, start + step, ... up to, without, end; `arange(n)` counts from 0."""
     start, end = (0, start) if end is None else (start, end)
     if dtype is None and any(isinstance(v, float) for v in (start, end, step)):
@@ -100,12 +114,12 @@ def arange(start: float, end: float | None = None, step: float = 1, dtype: Any =
     return Tensor(np.arange(start, end, step, dtype))  # type: ignore[call-overload]
 
 
-def linspace(start: float, end: float, steps: int, dtype: Any = None) -> Tensor:
+def linspace(start: float, end: float, steps: int, dtype: DTypeLike | None = None) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included."""
     return Tensor(np.linspace(start, end, steps, dtype=dtype or default_dtype()))
 
 
-def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
     """Ones on the diagonal of an [n, m] matrix (m = n if left out), zeros elsewhere."""
     return Tensor(np.eye(n, m, dtype=dtype or default_dtype()))
 
@@ -114,17 +128,33 @@ def _source(generator: Generator | None) -> np.random.Generator:
     return (generator or default_generator).numpy
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: int | Sequence[int],
+    generator: Generator | None = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Numbers drawn evenly from [0, 1)."""
     return Tensor(np.asarray(_source(generator).random(_shape(size))), requires_grad, dtype or default_dtype(), device)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: int | Sequence[int],
+    generator: Generator | None = None,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """Numbers from the normal distribution with mean 0 and variance 1."""
     return Tensor(np.asarray(_source(generator).standard_normal(_shape(size))), requires_grad, dtype or default_dtype(), device)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: Any = np.int64) -> Tensor:
+@overload
+def randint(high: int, size: Sequence[int], /, *, generator: Generator | None = None, dtype: DTypeLike = np.int64) -> Tensor: ...
+@overload
+def randint(low: int, high: int, size: Sequence[int], *, generator: Generator | None = None, dtype: DTypeLike = np.int64) -> Tensor: ...
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None, dtype: DTypeLike = np.int64) -> Tensor:
     """Integers from [low, high): `randint(0, 10, (3,))`, or `randint(10, (3,))`."""
     if size is None:
         low, high, size = 0, low, high
@@ -148,12 +178,12 @@ def randn_like(x: Tensor) -> Tensor:
     return randn(x.shape, dtype=x.dtype, device=x.device)
 
 
-def is_tensor(x: Any) -> bool:
+def is_tensor(x: object) -> TypeGuard[Tensor]:
     """Whether x is a Tensor."""
     return isinstance(x, Tensor)
 
 
-def allclose(a: Data, b: Data, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
     """Whether |a - b| <= atol + rtol |b| everywhere."""
     return bool(np.allclose(as_tensor(a).cpu().array, as_tensor(b).cpu().array, rtol, atol))
 

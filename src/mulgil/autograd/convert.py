@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import builtins  # annotations name these: float, int and bool are methods of Tensor
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from mulgil.ops.elementwise import Div, Mul, Sub
 from mulgil.ops.function import Function, run_inplace
 from mulgil.ops.shape import Move
 from mulgil.ops.update import Assign
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike, Index
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
@@ -35,8 +37,16 @@ class Conversions:
     clone: Any
     apply_function: Any
 
-    def to(self, *where: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False) -> Tensor:
+    def to(
+        self,
+        *where: DeviceLike | DTypeLike | Tensor,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
+        non_blocking: builtins.bool = False,
+        copy: builtins.bool = False,
+    ) -> Tensor:
         """On another device and/or as another dtype: `to("cuda")`, `to(mulgil.float64)`, `to(other_tensor)`. Itself if nothing changes."""
+        part: Any
         for part in where:
             if hasattr(part, "array"):
                 device, dtype = part.device, part.dtype
@@ -54,14 +64,14 @@ class Conversions:
     def cpu(self) -> Tensor:
         return self.to("cpu")
 
-    def cuda(self, index: int | None = None) -> Tensor:
+    def cuda(self, index: builtins.int | None = None) -> Tensor:
         return self.to(_device("cuda") if index is None else device("cuda", index))
 
     float, double = _cast(np.float32), _cast(np.float64)
     long, int, bool = _cast(np.int64), _cast(np.int32), _cast(np.bool_)
 
-    def contiguous(self) -> Tensor:
-        return self  # type: ignore[return-value]
+    def contiguous(self) -> Self:
+        return self
 
     def numpy(self) -> np.ndarray:
         """The NumPy array behind this tensor; the memory is shared."""
@@ -71,18 +81,22 @@ class Conversions:
         """Nested Python lists, or a number for a 0-d tensor."""
         return self.array.tolist()
 
-    def size(self, dim: Any = None) -> Any:
+    @overload
+    def size(self, dim: None = None) -> tuple[builtins.int, ...]: ...
+    @overload
+    def size(self, dim: builtins.int) -> builtins.int: ...
+    def size(self, dim: builtins.int | None = None) -> tuple[builtins.int, ...] | builtins.int:
         """The shape, or the length of one axis (as PyTorch's method of that name; the number of elements is `numel()`)."""
         return self.array.shape if dim is None else self.array.shape[dim]
 
-    def numel(self) -> Any:
+    def numel(self) -> builtins.int:
         return self.array.size
 
-    def dim(self) -> Any:
+    def dim(self) -> builtins.int:
         return self.array.ndim
 
     @property
-    def is_cuda(self) -> Any:
+    def is_cuda(self) -> builtins.bool:
         return xp_of(self.array) is not np
 
     # ---- in place: refused while this tensor requires a gradient and operations are recorded
@@ -91,7 +105,7 @@ class Conversions:
         """Tell the graph that the memory of `array` was written to: backward through an op that saved it becomes an error."""
         self.version[0] += 1
 
-    def _write(self, key: Any, value: Any) -> Tensor:
+    def _write(self, key: Any, value: Any) -> Self:
         if self.requires_grad and is_grad_enabled():
             rule = "a tensor that requires grad cannot be changed in place while operations are recorded"
             raise GradientError(rule, describe(tensor=self), "write under no_grad(), or build a new tensor: where(mask, new, x)")
@@ -103,9 +117,9 @@ class Conversions:
         else:
             self.array[key] = _array(value)
         self.bump()
-        return self  # type: ignore[return-value]
+        return self
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: Index, value: ArrayLike) -> None:
         parts = key if isinstance(key, tuple) else (key,)
         self._write(tuple(p.array if isinstance(p, Conversions) else p for p in parts), value)
 
@@ -117,46 +131,46 @@ class Conversions:
             return result
         return self._write(..., result)
 
-    def __isub__(self, other: Any) -> Tensor:
+    def __isub__(self, other: ArrayLike) -> Tensor:
         return self._augmented(Sub(), other)
 
-    def __imul__(self, other: Any) -> Tensor:
+    def __imul__(self, other: ArrayLike) -> Tensor:
         return self._augmented(Mul(), other)
 
-    def __itruediv__(self, other: Any) -> Tensor:
+    def __itruediv__(self, other: ArrayLike) -> Tensor:
         return self._augmented(Div(), other)
 
-    def fill_(self, value: Any) -> Tensor:
+    def fill_(self, value: ArrayLike) -> Self:
         return self._write(..., value)
 
-    def zero_(self) -> Tensor:
+    def zero_(self) -> Self:
         return self._write(..., 0)
 
-    def copy_(self, other: Any) -> Tensor:
+    def copy_(self, other: ArrayLike) -> Self:
         return self._write(..., other)
 
-    def add_(self, other: Any, alpha: Any = 1) -> Tensor:
+    def add_(self, other: ArrayLike, alpha: builtins.float = 1) -> Self:
         return self._write(..., self.array + _array(other) * alpha)
 
-    def sub_(self, other: Any, alpha: Any = 1) -> Tensor:
+    def sub_(self, other: ArrayLike, alpha: builtins.float = 1) -> Self:
         return self._write(..., self.array - _array(other) * alpha)
 
-    def mul_(self, other: Any) -> Tensor:
+    def mul_(self, other: ArrayLike) -> Self:
         return self._write(..., self.array * _array(other))
 
-    def div_(self, other: Any) -> Tensor:
+    def div_(self, other: ArrayLike) -> Self:
         return self._write(..., self.array / _array(other))
 
-    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+    def clamp_(self, min: builtins.float | None = None, max: builtins.float | None = None) -> Self:
         return self._write(..., self.array.clip(min, max))
 
-    def uniform_(self, low: Any = 0.0, high: Any = 1.0, generator: Generator | None = None) -> Tensor:
+    def uniform_(self, low: builtins.float = 0.0, high: builtins.float = 1.0, generator: Generator | None = None) -> Self:
         """Filled with numbers drawn evenly from [low, high)."""
         if low > high:
             raise OptionError("uniform_: low must not exceed high", f"low={low}, high={high}")
         return self._write(..., self._random(generator).uniform(low, high, self.array.shape))
 
-    def normal_(self, mean: Any = 0.0, std: Any = 1.0, generator: Generator | None = None) -> Tensor:
+    def normal_(self, mean: builtins.float = 0.0, std: builtins.float = 1.0, generator: Generator | None = None) -> Self:
         """Filled with normally distributed numbers."""
         return self._write(..., self._random(generator).normal(mean, std, self.array.shape))
 

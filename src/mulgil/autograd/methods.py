@@ -6,9 +6,8 @@ are written for arrays, also run on Tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -18,11 +17,10 @@ from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
 from mulgil.ops.function import Function
+from mulgil.typing import Axis, Index
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
-
-Axis = int | tuple[int, ...] | None
 
 
 class Extremes(NamedTuple):
@@ -32,17 +30,61 @@ class Extremes(NamedTuple):
     indices: Tensor
 
 
-def _reduction(op: Callable[..., Function]) -> Callable[..., Tensor]:
-    def method(self: Any, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        return self.apply_function(op(_axis(dim, axis), keepdim or keepdims), (self,))
+class Methods(Operators):
+    """The part of Tensor that reduces and reshapes."""
 
-    method.__doc__ = op.__doc__
-    return method
+    __slots__ = ()
 
+    if TYPE_CHECKING:  # Tensor's own
 
-def _spread(op: Callable[..., Function]) -> Callable[..., Tensor]:
-    def method(
-        self: Any,
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+        @property
+        def ndim(self) -> int: ...
+
+    # ---- reductions
+
+    def _reduced(self, op: Callable[..., Function], dim: Axis, axis: Axis, keep: bool, *more: Any) -> Tensor:
+        return self.apply_function(op(_axis(dim, axis), keep, *more), (self,))
+
+    def sum(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The sum over the axes `dim`; over all if none is named."""
+        return self._reduced(r.Sum, dim, axis, keepdim or keepdims)
+
+    def mean(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The mean over the axes `dim`."""
+        return self._reduced(r.Mean, dim, axis, keepdim or keepdims)
+
+    def amax(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The largest element along the axes `dim`; equals share its gradient."""
+        return self._reduced(r.Max, dim, axis, keepdim or keepdims)
+
+    def amin(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The smallest element along the axes `dim`; equals share its gradient."""
+        return self._reduced(r.Min, dim, axis, keepdim or keepdims)
+
+    def logsumexp(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """log(sum(exp(x))) over the axes `dim`, without overflow."""
+        return self._reduced(r.LogSumExp, dim, axis, keepdim or keepdims)
+
+    def argmax(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Where the largest element is along `dim`, int64; in the flat tensor if no axis is named."""
+        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "argmax")
+
+    def argmin(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Where the smallest element is along `dim`, int64; in the flat tensor if no axis is named."""
+        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "argmin")
+
+    def all(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Whether all elements along the axes `dim` are true (not 0)."""
+        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "all")
+
+    def any(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Whether one element along the axes `dim` is true (not 0)."""
+        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "any")
+
+    def var(
+        self,
         dim: Axis = None,
         correction: float | None = None,
         keepdim: bool = False,
@@ -51,40 +93,50 @@ def _spread(op: Callable[..., Function]) -> Callable[..., Tensor]:
         axis: Axis = None,
         keepdims: bool = False,
     ) -> Tensor:
-        correction = correction if correction is not None else 1.0 if unbiased else 0.0  # PyTorch's default is the unbiased one
-        return self.apply_function(op(_axis(dim, axis), keepdim or keepdims, correction), (self,))
+        """The variance over the axes `dim`: squared distances from the mean, divided by their number less `correction` (1)."""
+        return self._reduced(r.Var, dim, axis, keepdim or keepdims, _correction(correction, unbiased))
 
-    method.__doc__ = op.__doc__
-    return method
+    def std(
+        self,
+        dim: Axis = None,
+        correction: float | None = None,
+        keepdim: bool = False,
+        *,
+        unbiased: bool = True,
+        axis: Axis = None,
+        keepdims: bool = False,
+    ) -> Tensor:
+        """The square root of `var`."""
+        return self._reduced(r.Std, dim, axis, keepdim or keepdims, _correction(correction, unbiased))
 
-
-class Methods(Operators):
-    """The part of Tensor that reduces and reshapes."""
-
-    __slots__ = ()
-
-    shape: Any
-    ndim: Any
-
-    # ---- reductions
-
-    sum, mean = _reduction(r.Sum), _reduction(r.Mean)
-    argmax, argmin, all, any = (_reduction(partial(r.Query, name=name)) for name in ("argmax", "argmin", "all", "any"))
-    amax, amin, logsumexp = _reduction(r.Max), _reduction(r.Min), _reduction(r.LogSumExp)
-    var, std = _spread(r.Var), _spread(r.Std)
-
-    def max(self, dim: Any = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    @overload
+    def max(self, dim: None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+    @overload
+    def max(self, dim: int, keepdim: bool = False) -> Extremes: ...
+    @overload
+    def max(self, dim: Tensor) -> Tensor: ...
+    def max(
+        self, dim: int | Tensor | None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False
+    ) -> Tensor | Extremes:
         """The largest element; with `dim`, (values, indices) as in PyTorch; with `axis`, NumPy's values; of two tensors, the larger."""
         if isinstance(dim, Methods):
             return self.maximum(dim)
-        values = self._op(r.Max(_axis(dim, axis), keepdim or keepdims))
+        values = self._reduced(r.Max, dim, axis, keepdim or keepdims)
         return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmax")))
 
-    def min(self, dim: Any = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Any:
+    @overload
+    def min(self, dim: None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
+    @overload
+    def min(self, dim: int, keepdim: bool = False) -> Extremes: ...
+    @overload
+    def min(self, dim: Tensor) -> Tensor: ...
+    def min(
+        self, dim: int | Tensor | None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False
+    ) -> Tensor | Extremes:
         """The smallest element; the forms of `max`."""
         if isinstance(dim, Methods):
             return self.minimum(dim)
-        values = self._op(r.Min(_axis(dim, axis), keepdim or keepdims))
+        values = self._reduced(r.Min, dim, axis, keepdim or keepdims)
         return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmin")))
 
     def softmax(self, dim: int = -1) -> Tensor:
@@ -95,7 +147,7 @@ class Methods(Operators):
 
     # ---- shapes
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements in another shape; one length may be -1. Shares memory where it can."""
         wanted = _ints(shape)
         known = 1
@@ -124,18 +176,19 @@ class Methods(Operators):
     def ravel(self) -> Tensor:
         return self.flatten()
 
-    def permute(self, *axes: Any) -> Tensor:
+    def permute(self, *axes: int | Sequence[int]) -> Tensor:
         """The axes in a new order."""
         order = _ints(axes)
         if sorted(a % max(self.ndim, 1) for a in order) != list(range(self.ndim)):
             raise ShapeError("permute: every axis must be named once", f"{describe(tensor=self)}, axes {list(order)}")
         return self._op(s.Transpose(order))
 
-    def transpose(self, *axes: Any) -> Tensor:
+    def transpose(self, *axes: int | Sequence[int] | None) -> Tensor:
         """Two axes exchanged, `transpose(0, 1)` (PyTorch); all in a new order, or reversed if none is named (NumPy)."""
-        if len(axes) == 2 and self.ndim >= 2:
-            return self.swapaxes(*axes)
-        return self.permute(*axes) if axes and axes[0] is not None else self._op(s.Transpose(tuple(range(self.ndim))[::-1]))
+        named: tuple[Any, ...] = axes
+        if len(named) == 2 and self.ndim >= 2:
+            return self.swapaxes(*named)
+        return self.permute(*named) if named and named[0] is not None else self._op(s.Transpose(tuple(range(self.ndim))[::-1]))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
         order = list(range(self.ndim))
@@ -161,7 +214,7 @@ class Methods(Operators):
         at = dim % (self.ndim + 1)
         return self._op(s.Reshape((*self.shape[:at], 1, *self.shape[at:])))
 
-    def expand(self, *shape: Any) -> Tensor:
+    def expand(self, *shape: int | Sequence[int]) -> Tensor:
         """Broadcast to a shape; -1 keeps a length. The memory is shared, so the result is read-only."""
         wanted = _ints(shape)
         lead = len(wanted) - self.ndim
@@ -170,8 +223,9 @@ class Methods(Operators):
             raise ShapeError("expand: only axes of length 1 can grow", f"{describe(tensor=self)} to {list(wanted)}")
         return self._op(s.Expand(full))
 
-    def __getitem__(self, key: Any) -> Tensor:
-        parts, arrays = [], []
+    def __getitem__(self, key: Index) -> Tensor:
+        parts: list[Any] = []
+        arrays: list[Any] = []
         for part in key if isinstance(key, tuple) else (key,):
             if isinstance(part, (Methods, np.ndarray, list)):
                 empty = isinstance(part, list) and not part  # NumPy would make it floating, which is no index
@@ -181,6 +235,10 @@ class Methods(Operators):
             else:
                 parts.append(part.item() if isinstance(part, np.generic) else part)
         return self._op(s.Index(tuple(parts)), *arrays)
+
+
+def _correction(correction: float | None, unbiased: bool) -> float:
+    return correction if correction is not None else 1.0 if unbiased else 0.0  # PyTorch's default is the unbiased one
 
 
 def _axis(dim: Any, axis: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mulgil.ops import elementwise as e
 from mulgil.ops import mathematics as m
 from mulgil.ops.function import Function
 from mulgil.ops.linalg import MatMul
+from mulgil.typing import ArrayLike, DTypeLike
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
@@ -22,17 +23,17 @@ def _unary(op: Function) -> Callable[[Any], Tensor]:
     def method(self: Any) -> Tensor:
         return self.apply_function(op, (self,))
 
-    method.__doc__ = type(op).__doc__
+    method.__name__, method.__doc__ = type(op).__name__.lower(), type(op).__doc__
     return method
 
 
-def _binary(op: Function, swapped: bool = False) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
+def _binary(op: Function, swapped: bool = False) -> Callable[[Any, ArrayLike], Tensor]:
+    def method(self: Any, other: ArrayLike) -> Tensor:
         if not isinstance(other, (Operators, *OPERANDS)) and not hasattr(other, "__cuda_array_interface__"):
             return NotImplemented
         return self.apply_function(op, (other, self) if swapped else (self, other))
 
-    method.__doc__ = type(op).__doc__
+    method.__name__, method.__doc__ = type(op).__name__.lower(), type(op).__doc__
     return method
 
 
@@ -59,26 +60,31 @@ class Operators:
     __and__, __or__, __xor__ = _binary(e.Compare("&")), _binary(e.Compare("|")), _binary(e.Compare("^"))
     __lt__, __le__ = _binary(e.Compare("<")), _binary(e.Compare("<="))
     __gt__, __ge__ = _binary(e.Compare(">")), _binary(e.Compare(">="))
-    __eq__ = _binary(e.Compare("=="))
-    __ne__ = _binary(e.Compare("!="))
+    eq, _ne = _binary(e.Compare("==")), _binary(e.Compare("!="))
     __hash__ = object.__hash__
     __neg__, __invert__, __abs__ = _unary(e.Neg()), _unary(e.Invert()), _unary(m.Abs())
 
-    def __pos__(self) -> Tensor:
-        return self  # type: ignore[return-value]
+    def __eq__(self, other: ArrayLike) -> Tensor:  # type: ignore[override]
+        return self.eq(other)
 
-    def __contains__(self, value: Any) -> bool:
+    def __ne__(self, other: ArrayLike) -> Tensor:  # type: ignore[override]
+        return self._ne(other)
+
+    def __pos__(self) -> Self:
+        return self
+
+    def __contains__(self, value: ArrayLike) -> bool:
         return bool((self == value).any())
 
     exp, log, log1p, sqrt = _unary(m.Exp()), _unary(m.Log()), _unary(m.Log1p()), _unary(m.Sqrt())
     sin, cos, tanh, sigmoid = _unary(m.Sin()), _unary(m.Cos()), _unary(m.Tanh()), _unary(m.Sigmoid())
     abs, relu, clone = _unary(m.Abs()), _unary(m.ReLU()), _unary(e.Copy())
     maximum, minimum = _binary(e.Maximum()), _binary(e.Minimum())
-    pow, eq, copy = __pow__, __eq__, clone
+    pow, copy = __pow__, clone
 
     def square(self) -> Tensor:
         """x * x."""
-        return self * self
+        return self._op(e.Mul(), self)
 
     def clip(self, min: float | None = None, max: float | None = None) -> Tensor:
         """Limited to [min, max]; None leaves a side open."""
@@ -86,11 +92,11 @@ class Operators:
 
     clamp = clip
 
-    def where(self, condition: Any, other: Any) -> Tensor:
+    def where(self, condition: ArrayLike, other: ArrayLike) -> Tensor:
         """This tensor where the condition holds, elsewhere `other`."""
         return self.apply_function(e.Where(), (condition, self, other))
 
-    def astype(self, dtype: Any, copy: bool = True) -> Tensor:
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
         """The same values as another dtype; itself if it has it already and `copy` is False."""
         wanted = np.dtype(dtype)
         return self if wanted == self.array.dtype and not copy else self._op(e.Cast(wanted.str))  # type: ignore[return-value]

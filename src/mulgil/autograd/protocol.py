@@ -5,9 +5,9 @@ A NumPy function without an op is computed on the arrays, as long as no gradient
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
 from mulgil.ops.function import observers
 from mulgil.ops.linalg import MatMul
+from mulgil.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from mulgil.autograd.tensor import Tensor
 
 # fmt: off
 _NAMED: dict[str, Callable] = {
@@ -103,7 +107,7 @@ class NumpyProtocol:
 
     array: Any
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         for observer in observers:
             observer.to_python(self.array)
         if not isinstance(self.array, np.ndarray):
@@ -140,13 +144,13 @@ class PythonProtocol:
             raise TypeError("len() of a 0-d tensor")
         return self.array.shape[0]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tensor]:
         if not self.array.ndim:
             raise TypeError("iteration over a 0-d tensor")
         return (self[i] for i in range(len(self.array)))
 
-    def item(self) -> Any:
-        """The single element as a Python number."""
+    def item(self) -> Any:  # as in NumPy: which kind of number, only the dtype says
+        """The single element as a Python number: int, float or bool."""
         if self.array.size != 1:
             raise ShapeError(
                 "item: only a tensor of one element is a Python number",

@@ -6,7 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops.elementwise import Add, Copy
 from mulgil.ops.function import Context, Function, run
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
-Data = Any  # a Tensor, an array, a number, or nested sequences of numbers
 RUNNING_TOTAL = 100  # additions to one scalar after which its graph is looked at
 
 
@@ -44,12 +44,14 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         tensor([2., 4.])
     """
 
+    array: np.ndarray  # or CuPy's, which has the same methods
+    grad: Tensor | None
     __slots__ = ("__weakref__", "_hooks", "_requires_grad", "array", "grad", "index", "node", "version")
 
-    def __init__(self, data: Data, requires_grad: bool = False, dtype: Any = None, device: Any = None):
+    def __init__(self, data: ArrayLike, requires_grad: bool = False, dtype: DTypeLike | None = None, device: DeviceLike | None = None):
         array = to_array(data, dtype)
         self.array = array if device is None else to_device(array, device)
-        self.grad: Tensor | None = None
+        self.grad = None
         self.node: Node | None = None
         self.index = 0
         self.version = [0]  # a cell, shared with views: in-place writes count up
@@ -75,7 +77,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         return self.array.shape
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return self.array.dtype
 
     @property
@@ -108,7 +110,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
             raise GradientError("requires_grad can be turned off only at a leaf", repr(self.node), "use y = x.detach()")
         self._requires_grad = bool(value)
 
-    def requires_grad_(self, value: bool = True) -> Tensor:
+    def requires_grad_(self, value: bool = True) -> Self:
         self.requires_grad = value
         return self
 
@@ -118,7 +120,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         return Tensor(self.array)
 
     @data.setter
-    def data(self, value: Data) -> None:
+    def data(self, value: ArrayLike) -> None:
         self.array = to_array(value, None)
 
     # ---- the graph
@@ -127,7 +129,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         """What `op(*inputs)` does for Tensors: compute, and record where gradients are wanted. A Tensor, or a tuple of them."""
         return call(Tensor, op, inputs)
 
-    def backward(self, gradient: Data = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires one.
 
         Args:
@@ -144,7 +146,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         for leaf, g in leaves.values():
             leaf._accumulate(g, given)
 
-    def seed(self, gradient: Data, create_graph: bool) -> Any:
+    def seed(self, gradient: ArrayLike | None, create_graph: bool) -> Any:
         """What a walk back from this tensor starts with, checked: a Tensor if the walk is recorded, else an array; None stands for 1."""
         if not self._requires_grad:
             rule, hint = "backward: this tensor does not depend on anything that requires grad", "was it computed under no_grad()?"
@@ -199,7 +201,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         """The same memory outside the graph."""
         return Tensor.of(self.array, version=self.version)
 
-    def __iadd__(self, other: Any) -> Tensor:
+    def __iadd__(self, other: ArrayLike) -> Tensor:
         total = self._augmented(Add(), other)
         if total.node is not None and total.ndim == 0:
             total.node.tally = (self.node.tally if self.node is not None else 0) + 1
@@ -233,17 +235,17 @@ class Parameter(Tensor):
     `Parameter(None)` is open: its `array` is None until somebody sets it (a layer whose input size is taken from the first batch).
     """
 
-    def __init__(self, data: Data = None, requires_grad: bool = True):
+    def __init__(self, data: ArrayLike | None = None, requires_grad: bool = True):
         super().__init__(np.empty(0, default_dtype()) if data is None else data)
         if data is None:
-            self.array = None
+            self.array = None  # type: ignore[assignment]  # open
         self.requires_grad = requires_grad
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__() if self.array is not None else "Parameter(open)"
 
 
-def to_array(data: Data, dtype: Any) -> Any:
+def to_array(data: Any, dtype: Any) -> Any:
     """The array behind `data`; Python floats get the default dtype. Raises `DTypeError` for what is not numbers."""
     if isinstance(data, Tensor):
         data = data.array
@@ -265,7 +267,7 @@ def to_array(data: Data, dtype: Any) -> Any:
     return array.astype(default_dtype()) if is_python else array
 
 
-def as_tensor(data: Data, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: ArrayLike, dtype: DTypeLike | None = None, device: DeviceLike | None = None) -> Tensor:
     """`data` as a Tensor: itself if it is one already (of that dtype), memory shared where possible."""
     if isinstance(data, Tensor):
         return data if dtype is None and device is None else data.to(device=device, dtype=dtype)

@@ -49,7 +49,7 @@ def fans(tensor: Any) -> tuple[int, int]:
 def _fill(tensor: Tensor, values: Callable[[Tensor], Any]) -> Tensor:
     """Write `values(tensor)` into the tensor now, or as soon as it has a shape."""
     if tensor.array is None:
-        tensor.when_known += (lambda known: _fill(known, values),)  # type: ignore[attr-defined]  # an OpenParameter
+        tensor.when_known += (lambda known: _fill(known, values),)  # an OpenParameter
     else:
         tensor.array[...] = values(tensor)
         tensor.bump()
