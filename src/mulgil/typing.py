@@ -42,5 +42,6 @@ ArrayLike: TypeAlias = "SupportsArray | float | Nested[ArrayLike]"  # a Tensor, 
 Stackable: TypeAlias = SupportsArray | float  # a sample, or a part of one, that becomes a row of a batch
 DeviceLike: TypeAlias = device | str
 Axis: TypeAlias = int | Sequence[int] | None
+Pair: TypeAlias = int | Sequence[int]  # one number for both, or (height, width)
 Key: TypeAlias = int | slice | EllipsisType | SupportsArray | Nested[int] | None
 Index: TypeAlias = Key | tuple[Key, ...]

@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 from mulgil.backend import xp_of
 from mulgil.errors import GradientError
 from mulgil.ops.elementwise import Add, Cast, Fill
 from mulgil.ops.function import Context, Function, run
 from mulgil.ops.shape import SumTo
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Mode(threading.local):
@@ -46,13 +48,13 @@ class no_grad:
     def __exit__(self, *error: object) -> None:
         _mode.recording = self._before.pop()
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: F) -> F:
         @wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with type(self)():
                 return function(*args, **kwargs)
 
-        return wrapped
+        return wrapped  # type: ignore[return-value]
 
 
 class enable_grad(no_grad):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Generic, Self, TypeVar, overload
 
+from mulgil.autograd import Tensor
 from mulgil.nn.module import Module
+from mulgil.typing import ArrayLike
+
+S = TypeVar("S")  # the class that a slice gives
 
 
 class _Container(Module):
@@ -36,17 +40,21 @@ class _Container(Module):
         return [names[index]]
 
 
-class _List(_Container):
+class _List(_Container, Generic[S]):
     """What Sequential and ModuleList share: a list of children named 0, 1, 2, ..."""
 
     def __iter__(self) -> Iterator[Module]:
         return iter(self._children())
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+    @overload
+    def __getitem__(self, index: slice) -> S: ...
+    def __getitem__(self, index: int | slice) -> Module | S:
         names = self._names(index)
         return self._part(names) if isinstance(index, slice) else getattr(self, names[0])
 
-    def _part(self, names: list[str]) -> Module:
+    def _part(self, names: list[str]) -> S:
         raise NotImplementedError
 
     def __setitem__(self, index: int, module: Module) -> None:
@@ -58,18 +66,18 @@ class _List(_Container):
         numbered = all(name.isdigit() for name, _ in kept)
         self._replace((str(i) if numbered else name, module) for i, (name, module) in enumerate(kept))
 
-    def append(self, module: Module) -> Any:
+    def append(self, module: Module) -> Self:
         """Add a module at the end. Returns self."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]) -> Any:
+    def extend(self, modules: Iterable[Module]) -> Self:
         """Add several modules at the end. Returns self."""
         for module in list(modules):
             self.append(module)
         return self
 
-    def insert(self, index: int, module: Module) -> Any:
+    def insert(self, index: int, module: Module) -> Self:
         """Put a module before position `index`. Returns self."""
         modules = self._children()
         modules.insert(index, module)
@@ -77,7 +85,7 @@ class _List(_Container):
         return self
 
 
-class Sequential(_List):
+class Sequential(_List["Sequential"]):
     """Modules applied one after the other.
 
     Example:
@@ -94,25 +102,25 @@ class Sequential(_List):
         for name, module in named:
             self.add_module(name, module)  # type: ignore[arg-type]
 
-    def _part(self, names: list[str]) -> Module:
+    def _part(self, names: list[str]) -> Sequential:
         return Sequential({name: getattr(self, name) for name in names})
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: ArrayLike) -> Tensor:
         values = self.__dict__
         for name, kind in self._kinds.items():
             if kind == "module":
                 x = values[name](x)
-        return x
+        return x  # type: ignore[return-value]  # an array that no module touched
 
 
-class ModuleList(_List):
+class ModuleList(_List["ModuleList"]):
     """A list of modules whose parameters are found; it has no forward of its own."""
 
     def __init__(self, modules: Iterable[Module] | None = None):
         super().__init__()
         self.extend(modules or ())
 
-    def _part(self, names: list[str]) -> Module:
+    def _part(self, names: list[str]) -> ModuleList:
         return ModuleList(getattr(self, name) for name in names)
 
     def _child_lines(self) -> list[str]:

@@ -9,6 +9,7 @@ from mulgil.errors import OptionError
 from mulgil.nn import checks
 from mulgil.nn import functional as F
 from mulgil.nn.open import WeightedLayer, positive
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike, Pair
 
 
 class Conv2d(WeightedLayer):
@@ -32,15 +33,15 @@ class Conv2d(WeightedLayer):
         self,
         in_channels: int | None,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair | str = 0,
+        dilation: Pair = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
     ):
         super().__init__()
         if padding_mode != "zeros":
@@ -59,7 +60,7 @@ class Conv2d(WeightedLayer):
         per_group = None if in_channels is None else in_channels // groups
         self._make_parameters((out_channels, per_group, *self.kernel_size), bias, device, dtype)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         if self.in_channels is None:
             self._take_input_size(x)
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -89,6 +90,6 @@ class Conv2d(WeightedLayer):
         return text if self.bias is not None else text + ", bias=False"
 
 
-def LazyConv2d(out_channels: int, kernel_size: Any, **options: Any) -> Conv2d:
+def LazyConv2d(out_channels: int, kernel_size: Pair, **options: Any) -> Conv2d:
     """PyTorch's name for `Conv2d(None, out_channels, kernel_size, ...)`."""
     return Conv2d(None, out_channels, kernel_size, **options)

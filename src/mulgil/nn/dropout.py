@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mulgil.autograd import Tensor
 from mulgil.errors import OptionError
 from mulgil.nn import functional as F
 from mulgil.nn.module import Module
+from mulgil.typing import ArrayLike
 
 
 class Dropout(Module):
@@ -22,7 +21,7 @@ class Dropout(Module):
             raise OptionError("Dropout: p must be between 0 and 1", repr(p))
         self.p, self.inplace = p, inplace
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:

@@ -6,6 +6,7 @@ made in `checks`, only when one fails.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +28,7 @@ from mulgil.nn.loss_functions import (
 )
 from mulgil.ops import conv, elementwise, linalg, mathematics, norm, pool, random, reduce, shape, update
 from mulgil.ops.function import Context, run, run_inplace
+from mulgil.typing import ArrayLike, Pair
 
 __all__ = [
     "accuracy", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "flatten", "l1_loss",
@@ -43,7 +45,7 @@ def _raw(x: Any) -> Any:
 
 
 # ---------------------------------------------------------------------- layers with weights
-def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: ArrayLike, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x weight^T + bias.  x[..., in], weight[out, in], bias[out] -> y[..., out]."""
     a, w = _raw(x), weight.array
     if type(a) is not type(w) or a.dtype is not w.dtype or a.shape[-1:] != w.shape[1:]:
@@ -52,7 +54,7 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def conv2d(
-    x: Any, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    x: ArrayLike, weight: Tensor, bias: Tensor | None = None, stride: Pair = 1, padding: Pair | str = 0, dilation: Pair = 1, groups: int = 1
 ) -> Tensor:
     """Two-dimensional convolution.  x[N, C, H, W], weight[O, C / groups, kh, kw], bias[O] -> y[N, O, H', W'].
 
@@ -92,7 +94,7 @@ def _padded(x: Any, kernel: Any, stride: tuple, padding: str, dilation: tuple) -
 
 
 def batch_norm(
-    x: Any,
+    x: ArrayLike,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -142,7 +144,9 @@ def count_batch(counter: Tensor) -> None:
 
 
 # ---------------------------------------------------------------------- pooling and shapes
-def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+def max_pool2d(
+    x: ArrayLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
+) -> Tensor:
     """The largest element of each window.  x[N, C, H, W] -> y[N, C, H', W'].
 
     kernel_size, stride (default: kernel_size), padding, dilation: a number or (height, width).
@@ -152,7 +156,7 @@ def max_pool2d(x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, d
 
 
 def avg_pool2d(
-    x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    x: ArrayLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False, count_include_pad: bool = True
 ) -> Tensor:
     """The mean of each window.  x[N, C, H, W] -> y[N, C, H', W'].  count_include_pad: whether padding counts in the mean."""
     kernel, stride, padding = _window("AvgPool2d", x, kernel_size, stride, padding, ceil_mode)
@@ -178,12 +182,12 @@ def _window(name: str, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode
     return kernel, stride, padding
 
 
-def flatten(x: Any, start_dim: int = 1, end_dim: int = -1) -> Tensor:
+def flatten(x: ArrayLike, start_dim: int = 1, end_dim: int = -1) -> Tensor:
     """The axes from start_dim to end_dim as one: [N, C, H, W] -> [N, C * H * W]."""
     return (x if isinstance(x, Tensor) else Tensor(x)).flatten(start_dim, end_dim)
 
 
-def pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """`value` around x. pad: (left, right), (left, right, top, bottom), ...: pairs for the last axis, the one before it, and so on."""
     if mode != "constant":
         raise OptionError('pad: mode must be "constant"', repr(mode))
@@ -193,7 +197,7 @@ def pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
     return apply(shape.Pad(((0, 0),) * (ndim - len(width)) + tuple(reversed(width)), value), x)
 
 
-def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
+def one_hot(labels: ArrayLike, num_classes: int = -1) -> Tensor:
     """int64 rows with a single one: labels [...] -> [..., num_classes]. num_classes: -1 takes the largest label plus 1."""
     a = _raw(labels)
     if a.dtype.kind not in "iu":
@@ -204,32 +208,32 @@ def one_hot(labels: Any, num_classes: int = -1) -> Tensor:
 
 
 # ---------------------------------------------------------------------- activations
-def relu(x: Any, inplace: bool = False) -> Tensor:
+def relu(x: ArrayLike, inplace: bool = False) -> Tensor:
     """max(x, 0). `inplace` is accepted and ignored: x stays as it is."""
     return apply(_relu, x)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x. `inplace` is accepted and ignored."""
     return apply(_op(mathematics.LeakyReLU, negative_slope), x)
 
 
-def sigmoid(x: Any) -> Tensor:
+def sigmoid(x: ArrayLike) -> Tensor:
     """1 / (1 + exp(-x))."""
     return apply(_sigmoid, x)
 
 
-def tanh(x: Any) -> Tensor:
+def tanh(x: ArrayLike) -> Tensor:
     """The hyperbolic tangent."""
     return apply(_tanh, x)
 
 
-def softmax(x: Any, dim: int | None = None) -> Tensor:
+def softmax(x: ArrayLike, dim: int | None = None) -> Tensor:
     """exp(x) / sum(exp(x)) along `dim`; None: the class axis, 1 (0 for one or three axes, as in PyTorch)."""
     return apply(_op(reduce.Softmax, _class_axis(x, dim)), x)
 
 
-def log_softmax(x: Any, dim: int | None = None) -> Tensor:
+def log_softmax(x: ArrayLike, dim: int | None = None) -> Tensor:
     """log(softmax(x)) along `dim`, accurate where the softmax is nearly 0 or 1. None as in `softmax`."""
     return apply(_op(reduce.LogSoftmax, _class_axis(x, dim)), x)
 
@@ -238,7 +242,7 @@ def _class_axis(x: Any, dim: int | None) -> int:
     return dim if dim is not None else 0 if _raw(x).ndim in (0, 1, 3) else 1
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False, generator: Generator = default_generator) -> Tensor:
+def dropout(x: ArrayLike, p: float = 0.5, training: bool = True, inplace: bool = False, generator: Generator = default_generator) -> Tensor:
     """Zero each element with probability p and divide the others by 1 - p; x itself when not training. `inplace` is ignored."""
     if not 0 <= p <= 1:
         raise OptionError("dropout: p must be between 0 and 1", repr(p))
@@ -249,7 +253,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False
     return apply(_op(random.Dropout, p), x, apply(_op(random.Keep, p, generator), _raw(x)))
 
 
-def accuracy(prediction: Any, target: Any) -> Tensor:
+def accuracy(prediction: ArrayLike, target: ArrayLike) -> Tensor:
     """The share of samples whose largest score is at the true class: a number between 0 and 1.
 
     prediction [N, C] scores, target [N] classes.

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mulgil.autograd import Parameter, Tensor
 from mulgil.backend import Generator, default_dtype, default_generator, xp_of
 from mulgil.errors import OptionError, ShapeError
+
+T = TypeVar("T", bound=Tensor)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -46,7 +48,7 @@ def fans(tensor: Any) -> tuple[int, int]:
     return shape[1] * kernel, shape[0] * kernel
 
 
-def _fill(tensor: Tensor, values: Callable[[Tensor], Any]) -> Tensor:
+def _fill(tensor: T, values: Callable[[Tensor], Any]) -> T:
     """Write `values(tensor)` into the tensor now, or as soon as it has a shape."""
     if tensor.array is None:
         tensor.when_known += (lambda known: _fill(known, values),)  # an OpenParameter
@@ -64,54 +66,54 @@ def _normal(tensor: Tensor, mean: float, std: float, generator: Generator | None
     return mean + std * (generator or default_generator).on(xp_of(tensor.array)).standard_normal(tensor.shape)
 
 
-def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:
     """Uniform in [a, b)."""
     return _fill(tensor, lambda t: _uniform(t, a, b, generator))
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+def normal_(tensor: T, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> T:
     """Normal with this mean and standard deviation."""
     return _fill(tensor, lambda t: _normal(t, mean, std, generator))
 
 
-def constant_(tensor: Tensor, val: float) -> Tensor:
+def constant_(tensor: T, val: float) -> T:
     """The same value everywhere."""
     return _fill(tensor, lambda t: val)
 
 
-def zeros_(tensor: Tensor) -> Tensor:
+def zeros_(tensor: T) -> T:
     """Zeros."""
     return constant_(tensor, 0.0)
 
 
-def ones_(tensor: Tensor) -> Tensor:
+def ones_(tensor: T) -> T:
     """Ones."""
     return constant_(tensor, 1.0)
 
 
-def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+def lecun_uniform_(tensor: T, generator: Generator | None = None) -> T:
     """Uniform with variance 1 / fan_in: the bound is sqrt(3 / fan_in)."""
     return _fill(tensor, lambda t: _symmetric(t, math.sqrt(1 / _positive(fans(t)[0])), generator))
 
 
-def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+def lecun_normal_(tensor: T, generator: Generator | None = None) -> T:
     """Normal with standard deviation sqrt(1 / fan_in): DeZero's default."""
     return _fill(tensor, lambda t: _normal(t, 0.0, math.sqrt(1 / _positive(fans(t)[0])), generator))
 
 
-def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+def xavier_uniform_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
     """Uniform with variance gain^2 * 2 / (fan_in + fan_out): Glorot's initialisation."""
     return _fill(tensor, lambda t: _symmetric(t, _xavier_std(t, gain), generator))
 
 
-def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+def xavier_normal_(tensor: T, gain: float = 1.0, generator: Generator | None = None) -> T:
     """Normal with variance gain^2 * 2 / (fan_in + fan_out)."""
     return _fill(tensor, lambda t: _normal(t, 0.0, _xavier_std(t, gain), generator))
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
-) -> Tensor:
+    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+) -> T:
     """Uniform with standard deviation gain / sqrt(fan): He's initialisation.
 
     a: negative slope of the leaky_relu that follows. mode: "fan_in" keeps the size of the values on the way forward,
@@ -122,8 +124,8 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
-) -> Tensor:
+    tensor: T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+) -> T:
     """Normal with standard deviation gain / sqrt(fan). See `kaiming_uniform_`."""
     gain = _checked_gain(mode, nonlinearity, a)
     return _fill(tensor, lambda t: _normal(t, 0.0, _kaiming_std(t, gain, mode), generator))
@@ -158,11 +160,11 @@ glorot_uniform_, glorot_normal_ = xavier_uniform_, xavier_normal_
 he_uniform_, he_normal_ = kaiming_uniform_, kaiming_normal_
 
 
-def _made(fill: Callable[..., Tensor]) -> Callable[..., Parameter]:
+def _made(fill: Callable[..., Any]) -> Callable[..., Parameter]:
     """MyGrad's form of an initialiser: it takes a shape and makes the parameter."""
 
     def make(*shape: int, dtype: Any = None, **options: Any) -> Parameter:
-        return fill(Parameter(np.empty(shape, dtype or default_dtype())), **options)  # type: ignore[return-value]
+        return fill(Parameter(np.empty(shape, dtype or default_dtype())), **options)
 
     make.__name__ = make.__qualname__ = fill.__name__.rstrip("_")
     make.__doc__ = f"A new parameter of the given shape, filled by `{fill.__name__}`: `{make.__name__}(10, 784, ...)`, as in MyGrad."

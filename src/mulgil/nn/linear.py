@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from mulgil.autograd import Tensor
 from mulgil.errors import ShapeError, describe
@@ -10,6 +10,9 @@ from mulgil.nn import checks
 from mulgil.nn import functional as F
 from mulgil.nn.module import Module
 from mulgil.nn.open import WeightedLayer, positive
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
+
+T = TypeVar("T")
 
 
 class Linear(WeightedLayer):
@@ -27,13 +30,20 @@ class Linear(WeightedLayer):
         (32, 10)
     """
 
-    def __init__(self, in_features: int | None, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
+    def __init__(
+        self,
+        in_features: int | None,
+        out_features: int,
+        bias: bool = True,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
+    ):
         super().__init__()
         positive("Linear", out_features=out_features, **({} if in_features is None else {"in_features": in_features}))
         self.in_features, self.out_features = in_features, out_features
         self._make_parameters((out_features, in_features), bias, device, dtype)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         if self.in_features is None:
             self._take_input_size(x)
         return F.linear(x, self.weight, self.bias)
@@ -56,7 +66,7 @@ class Linear(WeightedLayer):
         return f"in_features={features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def LazyLinear(out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> Linear:
+def LazyLinear(out_features: int, bias: bool = True, device: DeviceLike | None = None, dtype: DTypeLike | None = None) -> Linear:
     """PyTorch's name for `Linear(None, out_features)`."""
     return Linear(None, out_features, bias, device, dtype)
 
@@ -68,7 +78,7 @@ class Flatten(Module):
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         return F.flatten(x, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
@@ -81,5 +91,5 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: T) -> T:
         return x

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mulgil.autograd import Tensor
 from mulgil.nn import functional as F
 from mulgil.nn.loss_functions import Looks
 from mulgil.nn.module import Module
+from mulgil.typing import ArrayLike
 
 
 class _Loss(Module):
@@ -19,7 +18,7 @@ class _Loss(Module):
 class _ClassLoss(_Loss):
     weight: Tensor | None
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, weight: ArrayLike | None = None, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
         self.register_buffer("weight", weight if weight is None or isinstance(weight, Tensor) else Tensor(weight))
         self.ignore_index = ignore_index
@@ -34,32 +33,32 @@ class CrossEntropyLoss(_ClassLoss):
         >>> loss = criterion(model(images), labels)
     """
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
+    def __init__(self, weight: ArrayLike | None = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
         super().__init__(weight, ignore_index, reduction)
         self.label_smoothing = label_smoothing
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing, self._looks)
 
 
 class NLLLoss(_ClassLoss):
     """The negative log-likelihood: loss(log-probabilities [N, C], classes [N]). See `F.nll_loss`."""
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction, self._looks)
 
 
 class MSELoss(_Loss):
     """The squared distance. See `F.mse_loss`."""
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.mse_loss(input, target, self.reduction)
 
 
 class L1Loss(_Loss):
     """The absolute distance. See `F.l1_loss`."""
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.l1_loss(input, target, self.reduction)
 
 
@@ -68,9 +67,9 @@ class BCEWithLogitsLoss(_Loss):
 
     pos_weight: Tensor | None
 
-    def __init__(self, reduction: str = "mean", pos_weight: Any = None):
+    def __init__(self, reduction: str = "mean", pos_weight: ArrayLike | None = None):
         super().__init__(reduction)
         self.register_buffer("pos_weight", pos_weight if pos_weight is None or isinstance(pos_weight, Tensor) else Tensor(pos_weight))
 
-    def forward(self, input: Any, target: Any) -> Tensor:
+    def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
         return F.binary_cross_entropy_with_logits(input, target, self.reduction, self.pos_weight)

@@ -13,6 +13,7 @@ from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.nn import checks
 from mulgil.ops import elementwise
 from mulgil.ops import loss as losses
+from mulgil.typing import ArrayLike
 
 NOT_LOGITS = "cross_entropy wants logits, but the input looks like probabilities: leave the softmax out"
 NOT_LOGARITHMS = "nll_loss wants log-probabilities, which are at most 0: use log_softmax, or cross_entropy on logits"
@@ -34,9 +35,9 @@ def _loss(kind: Any, **settings: Any) -> Any:
 
 
 def cross_entropy(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -67,7 +68,12 @@ def cross_entropy(
 
 
 def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", looks: Looks | None = None
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    looks: Looks | None = None,
 ) -> Tensor:
     """The negative log-likelihood of the true class. input: log-probabilities [N, C, ...]. Otherwise as `cross_entropy`."""
     looks = looks or _first_calls
@@ -98,18 +104,20 @@ def _classified(name: str, op: Any, x: Any, target: Any, weight: Any, ignore_ind
     return apply(op, x, target, _as(a, weight, w))
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """The squared distance (input - target)^2. Both of one shape; reduction "mean", "sum" or "none"."""
     return _paired("mse_loss", _loss(losses.MSE, reduction=_known(reduction)), input, target)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+def l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """The distance |input - target|. Both of one shape; reduction "mean", "sum" or "none"."""
     distance = abs(_paired("l1_loss", elementwise.Sub(), input, target))
     return distance if _known(reduction) == "none" else distance.mean() if reduction == "mean" else distance.sum()
 
 
-def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean", pos_weight: Any = None) -> Tensor:
+def binary_cross_entropy_with_logits(
+    input: ArrayLike, target: ArrayLike, reduction: str = "mean", pos_weight: ArrayLike | None = None
+) -> Tensor:
     """Binary cross-entropy of sigmoid(input) against target probabilities of the same shape. pos_weight: how much a positive weighs."""
     op = _loss(losses.BCEWithLogits, reduction=_known(reduction))
     if pos_weight is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from mulgil.autograd import Tensor
 from mulgil.errors import OptionError
@@ -12,6 +11,7 @@ from mulgil.nn import init
 from mulgil.nn.container import ModuleList
 from mulgil.nn.linear import Linear
 from mulgil.nn.module import Module
+from mulgil.typing import ArrayLike
 
 
 class MLP(Module):
@@ -28,7 +28,9 @@ class MLP(Module):
         >>> model = MLP((1000, 1000, 10), activation=F.relu)
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str | Module | Callable[[Any], Any] = "sigmoid", in_features: int | None = None):
+    def __init__(
+        self, sizes: Sequence[int], activation: str | Module | Callable[[Tensor], Tensor] = "sigmoid", in_features: int | None = None
+    ):
         super().__init__()
         if isinstance(sizes, (int, str)) or not len(sizes):
             raise OptionError("MLP: sizes must be a sequence of layer sizes", repr(sizes), "MLP((1000, 10))")
@@ -41,7 +43,7 @@ class MLP(Module):
             init.lecun_normal_(layer.weight)
             init.zeros_(layer.bias)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from mulgil.errors import DTypeError, MulgilError
 from mulgil.nn.inputs import Calls, look
 from mulgil.nn.state import LoadResult, load_state_dict, state_dict
 from mulgil.nn.tree import ModuleTree
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 _hook_numbers = count()
 _calls = Calls()
 
@@ -36,6 +39,12 @@ class HookHandle:
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
+
+
+class HasForward(Protocol[P, R_co]):
+    """A class with a `forward`."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
 class Module(ModuleTree):
@@ -64,16 +73,22 @@ class Module(ModuleTree):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, x): write one")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not _calls.inside:
-            return self._outermost_call(args, kwargs)
-        try:
-            if self._forward_hooks or self._forward_pre_hooks:
-                return self._call_with_hooks(args, kwargs)
-            return self.forward(*args, **kwargs)
-        except MulgilError as error:
-            self._name_layer(error)
-            raise
+    if TYPE_CHECKING:  # a call takes what this class's `forward` takes, and returns what it returns
+
+        def __call__(self: HasForward[P, R_co], *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+    else:
+
+        def __call__(self, *args, **kwargs):
+            if not _calls.inside:
+                return self._outermost_call(args, kwargs)
+            try:
+                if self._forward_hooks or self._forward_pre_hooks:
+                    return self._call_with_hooks(args, kwargs)
+                return self.forward(*args, **kwargs)
+            except MulgilError as error:
+                self._name_layer(error)
+                raise
 
     def _outermost_call(self, args: tuple, kwargs: dict) -> Any:
         look(self, args)
@@ -123,7 +138,7 @@ class Module(ModuleTree):
         """
         return state_dict(self, prefix, keep_vars)
 
-    def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> LoadResult:
+    def load_state_dict(self, state: Mapping[str, ArrayLike], strict: bool = True) -> LoadResult:
         """Copy values into the parameters and buffers. A load that fails changes nothing.
 
         state: dotted name -> Tensor or array. strict: every name must match; otherwise missing and unexpected names are
@@ -131,24 +146,24 @@ class Module(ModuleTree):
         """
         return load_state_dict(self, state, strict)
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Training mode for this module and all below it: dropout drops, batch norm uses the batch. Returns self."""
         for module in self.modules():
             module.__dict__["training"] = bool(mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Evaluation mode: `train(False)`."""
         return self.train(False)
 
-    def apply(self, fn: Callable[[Module], Any]) -> Module:
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
         """Call `fn` on every module, children first: how weights are initialised by hand. Returns self."""
         for child in self.children():
             child.apply(fn)
         fn(self)
         return self
 
-    def requires_grad_(self, requires_grad: bool = True) -> Module:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Let the parameters be trained, or freeze them. Returns self."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
@@ -164,12 +179,19 @@ class Module(ModuleTree):
 
     cleargrads = zero_grad  # DeZero's name
 
-    def to(self, *args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False) -> Module:
+    def to(
+        self,
+        *args: DeviceLike | DTypeLike | Tensor | None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
+        non_blocking: bool = False,
+    ) -> Self:
         """Move parameters and buffers to a device, a floating dtype, or both; in place, and returns self.
 
         Takes what PyTorch takes: `to("cuda")`, `to(mulgil.float64)`, `to(device, dtype)`, `to(tensor)`. `non_blocking` is accepted
         and means nothing here. Integer buffers keep their dtype. Raises DTypeError for a dtype that is not floating.
         """
+        argument: Any
         for argument in args:
             if isinstance(argument, Tensor):
                 device, dtype = argument.device, argument.dtype
@@ -186,19 +208,19 @@ class Module(ModuleTree):
                 _move(tensor.grad, device, dtype)
         return self
 
-    def cpu(self) -> Module:
+    def cpu(self) -> Self:
         """`to("cpu")`."""
         return self.to("cpu")
 
-    def cuda(self, device: int | None = None) -> Module:
+    def cuda(self, device: int | None = None) -> Self:
         """`to("cuda")`, or the GPU numbered `device`. Raises DeviceError where there is none."""
         return self.to(Device("cuda", device))
 
-    def float(self) -> Module:
+    def float(self) -> Self:
         """`to(float32)`."""
         return self.to(dtype=np.float32)
 
-    def double(self) -> Module:
+    def double(self) -> Self:
         """`to(float64)`."""
         return self.to(dtype=np.float64)
 

@@ -13,10 +13,16 @@ from mulgil.nn import checks, init
 from mulgil.nn import functional as F
 from mulgil.nn.module import Module
 from mulgil.nn.open import positive
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 
 class _BatchNorm(Module):
     axes: ClassVar[tuple[int, ...]]
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
 
     def __init__(
         self,
@@ -25,8 +31,8 @@ class _BatchNorm(Module):
         momentum: float = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: DeviceLike | None = None,
+        dtype: DTypeLike | None = None,
         *,
         bias: bool = True,
     ):
@@ -52,24 +58,23 @@ class _BatchNorm(Module):
 
     def reset_running_stats(self) -> None:
         """Mean 0, variance 1, no batches seen."""
-        if self.track_running_stats:
-            init.zeros_(self.running_mean)
-            init.ones_(self.running_var)
-            init.zeros_(self.num_batches_tracked)
+        for statistics, value in ((self.running_mean, 0.0), (self.running_var, 1.0), (self.num_batches_tracked, 0.0)):
+            if statistics is not None:
+                init.constant_(statistics, value)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and the running statistics from the beginning."""
         self.reset_running_stats()
-        if self.affine:
+        if self.weight is not None:
             init.ones_(self.weight)
         if self.bias is not None:
             init.zeros_(self.bias)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: ArrayLike) -> Tensor:
         array = checks.raw(x)
         if array.ndim not in self.axes or array.shape[1] != self.num_features or array.dtype.kind != "f":
             checks.batch_norm(type(self).__name__, array, self.num_features, self.axes)
-        if self.training and self.running_mean is not None:
+        if self.training and self.num_batches_tracked is not None:
             F.count_batch(self.num_batches_tracked)
         batch_statistics = self.training or self.running_mean is None
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, batch_statistics, self.momentum, self.eps)

@@ -13,6 +13,7 @@ from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import OptionError
 from mulgil.nn import init
 from mulgil.nn.module import Module
+from mulgil.typing import DeviceLike, DTypeLike
 
 
 class OpenParameter(Parameter):
@@ -46,7 +47,7 @@ class WeightedLayer(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def _make_parameters(self, shape: tuple[int | None, ...], bias: bool, device: Any, dtype: Any) -> None:
+    def _make_parameters(self, shape: tuple[int | None, ...], bias: bool, device: DeviceLike | None, dtype: DTypeLike | None) -> None:
         if None in shape:
             self.weight = OpenParameter(shape)
             self.register_parameter("bias", OpenParameter(shape[:1]) if bias else None)

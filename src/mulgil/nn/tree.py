@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.autograd import Parameter, Tensor
 from mulgil.errors import DTypeError, MulgilError
+
+if TYPE_CHECKING:
+    from mulgil.nn.module import Module
 
 
 class ModuleError(MulgilError, AttributeError):
@@ -63,7 +66,7 @@ class ModuleTree:
         self.__dict__.get("_transient", set()).discard(name)
         object.__delattr__(self, name)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # Any: register_buffer and Sequential's dicts give names that no checker sees
         # only reached when the usual lookup found nothing
         if "_kinds" not in self.__dict__ and name in _SET_BY_INIT:
             raise ModuleError(
@@ -120,11 +123,11 @@ class ModuleTree:
         return MappingProxyType(self._members("buffer"))
 
     @property
-    def _modules(self) -> MappingProxyType[str, Any]:
+    def _modules(self) -> MappingProxyType[str, Module | None]:
         return MappingProxyType(self._members("module"))
 
     # ------------------------------------------------------------------ walking
-    def named_children(self) -> Iterator[tuple[str, Any]]:
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         """(name, module) of the direct children, each module once."""
         seen: set[int] = set()
         for name, module in self._members("module").items():
@@ -132,23 +135,23 @@ class ModuleTree:
                 seen.add(id(module))
                 yield name, module
 
-    def children(self) -> Iterator[Any]:
+    def children(self) -> Iterator[Module]:
         """The direct children."""
         return (module for _, module in self.named_children())
 
-    def named_modules(self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Any]]:
+    def named_modules(self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """(dotted name, module) of this module (its name is "") and all below it, in order."""
         memo = set() if memo is None else memo
         if id(self) in memo:
             return
         if remove_duplicate:
             memo.add(id(self))
-        yield prefix, self
+        yield prefix, self  # type: ignore[misc]  # a Module: nothing else stands on this class
         for name, module in self._members("module").items():
             if module is not None:
                 yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
-    def modules(self) -> Iterator[Any]:
+    def modules(self) -> Iterator[Module]:
         """This module and all below it."""
         return (module for _, module in self.named_modules())
 
@@ -179,7 +182,7 @@ class ModuleTree:
         """All buffers."""
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
-    def get_submodule(self, target: str) -> Any:
+    def get_submodule(self, target: str) -> Module:
         """The module with the dotted name `target`; "" is this module."""
         module: Any = self
         for name in target.split(".") if target else ():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from mulgil.autograd.tensor import Tensor
 from mulgil.backend import xp_of
@@ -14,7 +13,11 @@ from mulgil.ops.update import ClipFactor, Limit, Scale
 
 
 def clip_grad_norm_(
-    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: Any = None
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale all gradients by one factor, in place, so that their joint 2-norm is at most `max_norm`. Returns the norm before.
 
@@ -45,7 +48,7 @@ def clip_grad_norm_(
     return Tensor.of(norm)
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: Any = None) -> None:
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Limit each element of the gradients to [-clip_value, clip_value], in place. `foreach` is accepted and ignored."""
     for g in _gradients(parameters):
         run_inplace(Limit(float(clip_value)), g.array)

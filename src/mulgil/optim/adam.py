@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from mulgil.backend import xp_of
 from mulgil.errors import OptionError
 from mulgil.ops import update
 from mulgil.ops.function import run_inplace
-from mulgil.optim.optimizer import Optimizer, cached_op, reject
+from mulgil.optim.optimizer import Optimizer, Options, Params, cached_op, reject
 
 
 class Clock:
@@ -43,12 +43,12 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **options: Any,
+        **options: Unpack[Options],
     ):
         reject(type(self).__name__, options)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
@@ -124,12 +124,12 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Any,
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        **options: Any,
+        **options: Unpack[Options],
     ):
         super().__init__(params, lr, betas, eps, weight_decay, **options)
 

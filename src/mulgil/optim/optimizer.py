@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
 
+R = TypeVar("R")
+Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 BESIDE = {"params", "lr", "initial_lr"}  # entries of a group that no update rule is made with
 
 cached_op = lru_cache(maxsize=1024)(lambda kind, *settings: kind(*settings))  # ops are immutable: one object per setting
@@ -33,7 +35,7 @@ class Optimizer:
     the group that has a gradient, and calls its `bump()`; lr is a 0-d array that always holds group["lr"] (see also `moving`).
     """
 
-    def __init__(self, params: Any, defaults: dict[str, Any]):
+    def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.param_groups: list[dict[str, Any]] = []
@@ -83,7 +85,11 @@ class Optimizer:
                 elif parameter.grad is not None:
                     parameter.grad.zero_()
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], R]) -> R: ...
+    def step(self, closure: Callable[[], R] | None = None) -> R | None:
         """Update every parameter that has a gradient.
 
         closure: clears the gradients, computes the loss, calls backward and returns the loss, which `step` then returns.
@@ -180,10 +186,21 @@ class Optimizer:
         return "\n".join([*lines, ")"])
 
 
-def reject(name: str, options: dict[str, Any]) -> None:
+class Options(TypedDict, total=False):
+    """PyTorch's options that mulgil does without."""
+
+    amsgrad: bool | None
+    maximize: bool | None
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool | None
+    differentiable: bool | None
+
+
+def reject(name: str, options: Options) -> None:
     """PyTorch's options that mulgil does without may be given as False or None."""
     for option, value in options.items():
-        if option not in ("amsgrad", "maximize", "foreach", "fused", "capturable", "differentiable"):
+        if option not in Options.__annotations__:
             raise TypeError(f"{name}: unknown option {option!r}")
         if value and option not in ("foreach", "fused"):  # those two choose an implementation, not a result
             raise OptionError(f"{name}: {option} is not supported", f"{option}={value!r}", "leave it out")

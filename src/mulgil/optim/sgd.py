@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from mulgil.autograd import Tensor
 from mulgil.backend import xp_of
 from mulgil.errors import OptionError
 from mulgil.ops import update
 from mulgil.ops.function import run_inplace
-from mulgil.optim.optimizer import Optimizer, cached_op, reject
+from mulgil.optim.optimizer import Optimizer, Options, Params, cached_op, reject
 
 
 class SGD(Optimizer):
@@ -27,17 +27,17 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        **options: Any,
+        **options: Unpack[Options],
     ):
         reject("SGD", options)
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
-        super().__init__(params, options)
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, defaults)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
