@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mulgil.autograd import Tensor, enable_grad
 from mulgil.autograd.record import NUMBERS
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.errors import TraceError, describe
-from mulgil.ops.function import Context, Function, observers
+from mulgil.ops.function import Context, Function, observed
 from mulgil.ops.update import SGD, BiasCorrection
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -162,20 +161,10 @@ def user_line() -> str:
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else "?"
 
 
-@contextmanager
-def recording(recorder: Recorder) -> Any:
-    """Watch `run` for the length of the block."""
-    observers.append(recorder)
-    try:
-        yield recorder
-    finally:
-        observers.remove(recorder)
-
-
 def trace(function: Callable, args: Sequence[Any], inputs: Sequence[np.ndarray]) -> tuple[Recorder, Any]:
     """Run `function(*args)` once, watched. inputs: the arrays of the Tensors among args. Returns the recorder and the result."""
     recorder = Recorder(inputs)
-    with recording(recorder):
+    with observed(recorder):
         result = function(*args)
     return recorder, result
 

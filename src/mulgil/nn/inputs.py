@@ -155,7 +155,7 @@ def learn(module: Any, x: Tensor) -> bool:
     if known is None or not known.fits(found):
         known = found
         module.info["input_shape"] = list(x.shape[1:])
-    elif known.samples < ENOUGH and not observers:  # a step that is compiled comes by at each trace, and only then: once is enough
+    elif known.samples < ENOUGH and not observers():  # a step that is compiled comes by at each trace, and only then: once is enough
         known = known.joined(found)
     else:
         return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import get_ident
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -14,7 +16,36 @@ Array = Any  # numpy.ndarray, cupy.ndarray or a weak Python number
 
 BLOCK = 32768  # elements; the arrays of an update rule and its temporaries then stay in a core's own cache
 
-observers: list[Any] = []  # each sees every call, observer(op, phase, ctx, arrays, outputs), and what leaves, observer.to_python(array)
+_observers: dict[int, list[Any]] = {}  # thread -> who watches its calls
+
+
+def observers() -> Sequence[Any]:
+    """Who watches the calls of this thread, see `observed`."""
+    return _observers.get(get_ident(), ()) if _observers else ()
+
+
+@contextmanager
+def observed(observer: Any) -> Iterator[None]:
+    """Let `observer` see every call that this thread makes within the block.
+
+    It is called as observer(op, phase, ctx, arrays, outputs). Where it has these methods, to_python(array) tells it of a value that
+    becomes Python's, and beside(action) of what was done besides arithmetic.
+    """
+    watching = _observers.setdefault(get_ident(), [])
+    watching.append(observer)
+    try:
+        yield
+    finally:
+        watching.remove(observer)
+        if not watching:
+            del _observers[get_ident()]
+
+
+def tell(event: str, *facts: Any) -> None:
+    """Call the method named `event` of the observers that have it."""
+    for observer in observers():
+        if hasattr(observer, event):
+            getattr(observer, event)(*facts)
 
 
 class Context:
@@ -106,8 +137,9 @@ def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, 
         outputs = result if type(result) is tuple else (result,)
         if any(type(o) is not np.ndarray and o is not None for o in outputs):
             outputs = _as_arrays(ctx, outputs)
-    for observer in observers:
-        observer(op, phase, ctx, arrays, outputs)
+    if _observers:
+        for observer in observers():
+            observer(op, phase, ctx, arrays, outputs)
     return outputs
 
 
@@ -121,9 +153,7 @@ def _as_arrays(ctx: Context, outputs: tuple) -> tuple:
 
 def beside(action: Callable[[], Any]) -> None:
     """Tell who watches that something besides arithmetic was done, such as a schedule's step: who replays the arithmetic does it again."""
-    for observer in observers:
-        if hasattr(observer, "beside"):
-            observer.beside(action)
+    tell("beside", action)
 
 
 def run_inplace(op: Function, *arrays: Array) -> tuple[Array, ...]:

@@ -34,7 +34,7 @@ class Guard(Function):
 
 def guard(loss: Array, gradients: list[Array]) -> None:
     """Raise NonFiniteError unless the loss and all gradients are finite; recorded by who watches the step, as an update is."""
-    if not function.observers:
+    if not function.observers():
         check(loss, *gradients)
     elif gradients:
         function.run_inplace(Guard(len(gradients)), loss, *gradients)

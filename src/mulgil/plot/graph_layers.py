@@ -12,7 +12,7 @@ import numpy as np
 from mulgil.autograd import Tensor, no_grad
 from mulgil.backend import default_dtype, default_generator, to_device
 from mulgil.errors import MulgilError, OptionError
-from mulgil.ops.function import observers
+from mulgil.ops.function import observed
 from mulgil.plot.diagram import Diagram
 from mulgil.plot.label import dtype_text, shape_text
 
@@ -82,11 +82,8 @@ class _Watcher:
             module._forward_pre_hooks.clear()
             module.register_forward_pre_hook(lambda m, args, name=name: self.open.append((m, name)))
             module.register_forward_hook(self._leave)
-        observers.append(self)
-        try:
+        with observed(self):
             yield
-        finally:
-            observers.remove(self)
 
     def _remember(self, array: Any, box: int) -> None:
         self.maker[id(array)] = box
@@ -132,9 +129,6 @@ class _Watcher:
         self._arrive(box, arrays)
         for array in outputs:
             self._remember(array, box)
-
-    def to_python(self, array: Any) -> None:
-        """What a Tensor tells observers when it becomes a number; nothing to draw."""
 
     def _arrive(self, box: int, arrays: Sequence[Any]) -> None:
         """Arrows from the boxes that made these arrays; a parameter gets its ellipse where it is used outside its layer."""
