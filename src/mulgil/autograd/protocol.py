@@ -108,6 +108,99 @@ class NumpyProtocol:
     array: Any
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
-        for observer in observers:
-            observer.to_python(self.array)
         tell("to_python", self.array)
+        if not isinstance(self.array, np.ndarray):
+            raise DTypeError("NumPy cannot see memory on the GPU", f"a tensor on {self.device}", "use t.cpu() first")  # type: ignore[attr-defined]
+        wanted = self.array if dtype is None else self.array.astype(dtype, copy=False)
+        return wanted.copy() if copy and wanted is self.array else wanted
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        if method == "__call__" and ufunc in UFUNCS and out is None and not kwargs:
+            return UFUNCS[ufunc]()(*inputs)
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        arrays = [_bare(x, name) for x in inputs]
+        if out is not None:
+            kwargs["out"] = tuple(_bare(x, name) for x in out)
+        return getattr(ufunc, method)(*arrays, **kwargs)
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        if function in FUNCTIONS and kwargs.get("out") is None:
+            return FUNCTIONS[function](*args, **kwargs)
+        name = getattr(function, "__name__", str(function))
+        return function(*(_bare(a, name) for a in args), **{k: _bare(a, name) for k, a in kwargs.items()})
+
+
+class PythonProtocol:
+    """The part of Tensor that Python's own syntax calls: len, for, float(), bool(), format(), repr()."""
+
+    __slots__ = ()
+
+    array: Any
+    __getitem__: Any
+
+    def __len__(self) -> int:
+        if not self.array.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.array.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.array.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(len(self.array)))
+
+    def item(self) -> Any:  # as in NumPy: which kind of number, only the dtype says
+        """The single element as a Python number: int, float or bool."""
+        if self.array.size != 1:
+            raise ShapeError(
+                "item: only a tensor of one element is a Python number",
+                describe(tensor=self.array),
+                "reduce first: x.mean(), or take x.tolist()",
+            )
+        tell("to_python", self.array)
+        return self.array.item()
+
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise ShapeError(
+                "the truth of a tensor with several elements is ambiguous", describe(tensor=self.array), "use (a == b).all() or .any()"
+            )
+        return bool(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.array.dtype.kind not in "iub" or self.array.ndim:
+            raise TypeError(f"only a 0-d integer tensor can be an index, got {describe(tensor=self.array)}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec or not self.array.ndim else str(self)
+
+    def __repr__(self) -> str:
+        on_cpu = to_device(self.array, "cpu")
+        body = np.array2string(on_cpu, separator=", ", prefix="tensor(", precision=4)
+        notes = "" if self.array.dtype in (default_dtype(), np.int64, np.bool_) else f", dtype={self.array.dtype}"
+        notes += "" if self.array is on_cpu else f", device='{device_of(self.array)}'"
+        return f"tensor({body}{notes}{self._history()})"
+
+    def _history(self) -> str:
+        return ""
+
+
+def _bare(x: Any, name: str) -> Any:
+    """`x` with arrays in place of Tensors, refusing those whose gradient would be lost."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(_bare(part, name) for part in x)
+    if not isinstance(x, NumpyProtocol):
+        return x
+    if is_grad_enabled() and x.requires_grad:  # type: ignore[attr-defined]
+        raise GradientError(
+            f"np.{name} has no gradient in mulgil, and this tensor requires one",
+            f"shape {list(x.array.shape)}",
+            f"np.{name}(t.detach()), or an op that has one",
+        )
+    return np.asarray(x)
