@@ -89,6 +89,16 @@ def test_built_in_layers(model: nn.Module, tmp_path: Path) -> None:
         assert all(p.grad is not None for p in again.parameters())
 
 
+def test_the_kind_that_is_asked_for_or_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    save(nn.Sequential(nn.Linear(2, 3)), path)
+    assert type(load(path, kind=nn.Sequential)) is nn.Sequential and isinstance(load(path, kind=nn.Module), nn.Module)
+    with pytest.raises(ModelFileError, match=r"a dict\b[^$]*holds a Sequential"):
+        load(path, kind=dict)
+    save({"epoch": 3}, path)
+    assert load(path, kind=dict) == {"epoch": 3}
+
+
 def test_a_layer_used_twice_is_one_layer_again(tmp_path: Path) -> None:
     layer = nn.Linear(3, 3)
     save(nn.Sequential(layer, nn.ReLU(), layer), tmp_path / "m")

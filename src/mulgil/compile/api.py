@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import update_wrapper
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import numpy as np
 
@@ -22,12 +22,20 @@ from mulgil.compile.program import Program, arguments
 from mulgil.compile.trace import arrays_of, tensors_of, trace
 from mulgil.errors import MulgilError, TraceError
 
+P = ParamSpec("P")
+R = TypeVar("R")
 MANY = 8  # plans for settings of an optimizer; more, and they change at each step
 TRAINING = itemgetter("training")
 NUMBERS = (int, float, bool, str, type(None))
 
 
-def compile(function: Callable | None = None, *, state: Sequence[Any] | Any = (), strict: bool = False, verify: int = 0) -> Any:
+@overload
+def compile(function: Callable[P, R], *, state: object = (), strict: bool = False, verify: int = 0) -> Compiled[P, R]: ...
+@overload
+def compile(
+    function: None = None, *, state: object = (), strict: bool = False, verify: int = 0
+) -> Callable[[Callable[P, R]], Compiled[P, R]]: ...
+def compile(function: Callable | None = None, *, state: object = (), strict: bool = False, verify: int = 0) -> Any:
     """Trace `function` at its first call and replay it, fused and without allocation, at the next ones.
 
     Args:
@@ -72,12 +80,13 @@ class Plan:
     verify: int = 0
 
 
-class Compiled:
+class Compiled(Generic[P, R]):
     """A compiled function. `programs`: signature -> `Program`, or None for one that runs eagerly."""
 
-    def __init__(self, function: Callable, state: list[Any], strict: bool, verify: int):
+    def __init__(self, function: Callable[P, R], state: list[Any], strict: bool, verify: int):
         update_wrapper(self, function)
-        self.function, self.state, self.strict, self.verify = function, state, strict, verify
+        self.function: Callable[..., R] = function
+        self.state, self.strict, self.verify = state, strict, verify
         self._plans: dict[tuple, Plan] = {}
         self._recent: tuple[tuple, Plan] = (), Plan(None)  # comparing with the last signature is quicker than hashing one
         self._flags = [vars(m) for owner in state if hasattr(owner, "modules") for m in owner.modules()]  # a dict is read quicker
@@ -87,8 +96,14 @@ class Compiled:
     def programs(self) -> dict[tuple, Program | None]:
         return {key: plan.program for key, plan in self._plans.items()}
 
-    def __call__(self, *args: Any) -> Any:
-        return self.at(self.signature(args), args)
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    else:
+
+        def __call__(self, *args):
+            return self.at(self.signature(args), args)
 
     def at(self, key: tuple, args: tuple) -> Any:
         """The call of these arguments, whose `signature` is known."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from mulgil.autograd import Tensor
 from mulgil.backend import Generator, default_generator, xp_of
 from mulgil.data.collate import default_collate
 from mulgil.errors import OptionError, ShapeError, describe
+from mulgil.typing import ArrayLike, Index, Items, T_co
+
+T = TypeVar("T")
 
 __all__ = ["Dataset", "Subset", "TensorDataset", "random_split"]
 
 
-class Dataset:
+class Dataset(Generic[T_co]):
     """Base of data sets: define `__len__` and `__getitem__(i)`, which returns the i-th sample, for example (image, label).
 
     `fetch(indices)` returns a batch, as the loader hands it out. It has a default that goes sample by sample; a data set that
@@ -33,7 +36,11 @@ class Dataset:
         if "__getitem__" in vars(cls) and "fetch" not in vars(cls):
             cls.fetch = Dataset.fetch  # type: ignore[method-assign]  # a new meaning for a sample must not keep the old batches
 
-    def __getitem__(self, index: Any) -> Any:
+    if TYPE_CHECKING:
+
+        def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> T_co:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index)")
 
     def fetch(self, indices: Sequence[int]) -> Any:
@@ -41,17 +48,19 @@ class Dataset:
         return default_collate([self[i] for i in indices])
 
 
-class TensorDataset(Dataset):
+class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """Tensors (or arrays) of equal length; sample i is (t0[i], t1[i], ...).
 
     Raises:
         ShapeError: lengths that differ, or an array without axes.
     """
 
-    def __init__(self, *tensors: Any):
+    def __init__(self, *tensors: ArrayLike):
         if not tensors:
             raise OptionError("TensorDataset: at least one Tensor is needed", "none", "TensorDataset(images, labels)")
-        self.tensors = tuple(t if isinstance(t, Tensor) else Tensor(np.asarray(t) if xp_of(t) is np else t) for t in tensors)
+        self.tensors: tuple[Tensor, ...] = tuple(
+            t if isinstance(t, Tensor) else Tensor(np.asarray(t) if xp_of(t) is np else t) for t in tensors
+        )
         if any(t.ndim == 0 or t.shape[0] != self.tensors[0].shape[0] for t in self.tensors):
             got = describe(**{f"t{i}": t for i, t in enumerate(self.tensors)})
             raise ShapeError("TensorDataset: all Tensors must have the same length along axis 0", got, "one row a sample, in every Tensor")
@@ -59,7 +68,7 @@ class TensorDataset(Dataset):
     def __len__(self) -> int:
         return self.tensors[0].shape[0]
 
-    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+    def __getitem__(self, index: Index) -> tuple[Tensor, ...]:
         return tuple(t[index] for t in self.tensors)
 
     def fetch(self, indices: Sequence[int]) -> list[Tensor]:
@@ -67,14 +76,14 @@ class TensorDataset(Dataset):
         return [t[np.asarray(indices)] if t.requires_grad else Tensor(take(t.array, indices)) for t in self.tensors]
 
 
-class Subset(Dataset):
+class Subset(Dataset[T_co]):
     """The samples of `dataset` at `indices`, in that order.
 
     Raises:
         OptionError: an index outside the data set, or a mask of bools instead of indices.
     """
 
-    def __init__(self, dataset: Any, indices: Sequence[int]):
+    def __init__(self, dataset: Items[T_co], indices: Sequence[int]):
         self.dataset, self.indices = dataset, indices
         self._rows = np.asarray(indices)
         if self._rows.size == 0:
@@ -97,7 +106,7 @@ class Subset(Dataset):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: int) -> T_co:
         return self.dataset[int(self._rows[index])]
 
     def fetch(self, indices: Sequence[int]) -> Any:
@@ -106,7 +115,7 @@ class Subset(Dataset):
         return self.dataset.fetch(rows) if isinstance(self.dataset, Dataset) else default_collate([self.dataset[i] for i in rows])
 
 
-def random_split(dataset: Any, lengths: Sequence[int | float], generator: Generator | None = None) -> list[Subset]:
+def random_split(dataset: Items[T], lengths: Sequence[int | float], generator: Generator | None = None) -> list[Subset[T]]:
     """Cut a data set into parts at random, without overlap.
 
     Args:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypedDict, Unpack, overload
 
+from mulgil.autograd import Tensor
 from mulgil.backend import Generator
 from mulgil.data.collate import default_collate
 from mulgil.data.dataset import Dataset
 from mulgil.data.sampler import BatchSampler, RandomSampler, SequentialSampler, check_count, check_generator
 from mulgil.errors import OptionError
+from mulgil.typing import Items, Stackable, T_co
 
 __all__ = ["DataLoader"]
 
 
-class DataLoader:
+class Unknown:
+    """No data set has such items."""
+
+
+class Options(TypedDict, total=False):
+    """The arguments of `DataLoader` that do not decide what a batch is."""
+
+    pin_memory: bool
+    drop_last: bool
+    timeout: float
+    worker_init_fn: Callable[[int], None] | None
+    multiprocessing_context: Any
+    generator: Generator | None
+    prefetch_factor: int | None
+    persistent_workers: bool
+
+
+class DataLoader(Generic[T_co]):
     """Iterate over a data set in batches; each `for` loop is an epoch, in a new order where `shuffle` is set.
 
     Images in memory, those of `mulgil.data.datasets`, are gathered and transformed a batch at a time; other data sets sample
@@ -43,15 +62,39 @@ class DataLoader:
         ([[0, 1, 2, 3], [4, 5, 6, 7]], 2)
     """
 
+    @overload
     def __init__(
         self,
-        dataset: Any,
+        dataset: Items[T_co],
+        batch_size: int = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload  # whose batches only the caller knows
+    def __init__(
+        self: DataLoader[Any],
+        dataset: Items[Any],
         batch_size: int | None = 1,
         shuffle: bool | None = None,
         sampler: Iterable[int] | None = None,
         batch_sampler: Iterable[list[int]] | None = None,
         num_workers: int = 0,
-        collate_fn: Callable[[list], Any] | None = None,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **options: Unpack[Options],
+    ) -> None: ...
+    def __init__(
+        self,
+        dataset: Items[T_co],
+        batch_size: int | None = 1,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: Iterable[list[int]] | None = None,
+        num_workers: int = 0,
+        collate_fn: Callable[[Any], Any] | None = None,
         pin_memory: bool = False,
         drop_last: bool = False,
         timeout: float = 0,
@@ -79,6 +122,20 @@ class DataLoader:
     def __len__(self) -> int:
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
+    # What `default_collate` makes of a data set's items. The first form is there for items of which nothing is known: the type
+    # Any fits every form, and the first that fits is taken.
+    @overload
+    def __iter__(self: DataLoader[Unknown]) -> Iterator[Any]: ...
+    @overload
+    def __iter__(self: DataLoader[Stackable]) -> Iterator[Tensor]: ...
+    @overload
+    def __iter__(self: DataLoader[tuple[Stackable, ...] | list[Stackable]]) -> Iterator[list[Tensor]]: ...
+    @overload
+    def __iter__(self: DataLoader[Mapping[str, Stackable]]) -> Iterator[dict[str, Tensor]]: ...
+    @overload
+    def __iter__(self: DataLoader[str]) -> Iterator[list[str]]: ...
+    @overload
+    def __iter__(self) -> Iterator[Any]: ...
     def __iter__(self) -> Iterator[Any]:
         if self.batch_sampler is None:
             return (self._single(i) for i in self.sampler)

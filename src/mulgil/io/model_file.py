@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from mulgil.errors import ModelFileError
 from mulgil.files import atomic_file
 from mulgil.io.decode import Decoder, by_name
 from mulgil.io.encode import Encoder
+from mulgil.typing import DeviceLike
 
 FORMAT = 1
 MAX_HEADER = 100_000_000  # bytes, the limit of safetensors' readers
 DTYPES = {"BOOL", "U8", "I8", "U16", "I16", "F16", "U32", "I32", "F32", "U64", "I64", "F64"}
 OURS = {"mulgil", "object", "crc32"}  # the strings of the metadata
 PathLike = str | os.PathLike[str]
+T = TypeVar("T")
 
 
 def save(obj: Any, path: PathLike, info: Mapping[str, Any] | None = None) -> None:
@@ -76,11 +78,33 @@ def _in_order(content: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
+Classes: TypeAlias = Iterable[type] | Mapping[str, type]
+
+
+@overload
 def load(
     path: PathLike,
-    map_location: Any = None,
+    map_location: DeviceLike | None = None,
     *,
-    classes: Iterable[type] | Mapping[str, type] | None = None,
+    kind: type[T],
+    classes: Classes | None = None,
+    weights_only: bool | None = None,
+) -> T: ...
+@overload
+def load(
+    path: PathLike,
+    map_location: DeviceLike | None = None,
+    *,
+    kind: None = None,
+    classes: Classes | None = None,
+    weights_only: bool | None = None,
+) -> Any: ...
+def load(
+    path: PathLike,
+    map_location: DeviceLike | None = None,
+    *,
+    kind: type | None = None,
+    classes: Classes | None = None,
     weights_only: bool | None = None,
 ) -> Any:
     """Read what `save` wrote: the model (or dict) itself, on the CPU unless `map_location` names another device.
@@ -88,13 +112,17 @@ def load(
     Args:
         path: the file. One from elsewhere (safetensors without a model) gives a dict of tensors for `load_state_dict`.
         map_location: a device, as `torch.load` takes it.
+        kind: the class that is expected, such as `nn.Sequential`, `Net` or `dict`: another is an error, and checkers know the result.
         classes: classes that the file may ask for by name, besides the built-in layers and the Modules already imported.
         weights_only: accepted for PyTorch's sake; a file never holds anything but weights and plain settings.
 
     Nothing in a file is run, and no constructor is called.
 
     Raises:
-        ModelFileError: not a model file, damaged, of another version, or a class is missing.
+        ModelFileError: not a model file, damaged, of another version, of another kind, or a class is missing.
+
+    Example:
+        >>> net = mulgil.load("net.safetensors", kind=nn.Sequential)     # doctest: +SKIP
     """
     header, arrays = _read(Path(path))
     if header is None:
@@ -103,6 +131,9 @@ def load(
         obj = _decoded(path, header, header["root"], arrays, by_name(classes))
         if header["info"] and isinstance(obj, nn.Module) and isinstance(obj.info, dict):
             obj.info.update(header["info"])
+    if kind is not None and not isinstance(obj, kind):
+        got, hint = f"{path} holds a {type(obj).__name__}", "without kind=, load returns what there is"
+        raise ModelFileError(f"load: the file must hold what was asked for, a {kind.__name__}", got, hint)
     return obj if map_location is None else _moved(obj, map_location)
 
 

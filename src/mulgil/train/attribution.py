@@ -16,11 +16,14 @@ from mulgil.train.geometry import cells_of
 from mulgil.train.layers import as_input, class_scores, find_layer, last_output, recording
 from mulgil.train.samples import on_cpu
 from mulgil.train.state import evaluating
+from mulgil.typing import ArrayLike, Pair
 
 __all__ = ["grad_cam", "occlusion", "saliency"]
 
 
-def saliency(model: Module, x: Any, target: Any = None, *, samples: int = 1, noise: float = 0.1, seed: int = 0) -> np.ndarray:
+def saliency(
+    model: Module, x: ArrayLike, target: ArrayLike | None = None, *, samples: int = 1, noise: float = 0.1, seed: int = 0
+) -> np.ndarray:
     """The gradient of a class score by the input, in evaluation mode: where a small change of the input would change the score.
 
     Args:
@@ -54,7 +57,7 @@ def saliency(model: Module, x: Any, target: Any = None, *, samples: int = 1, noi
     return (total / samples).astype(values.dtype)
 
 
-def grad_cam(model: Module, x: Any, layer: Module | str, target: Any = None, *, aligned: bool = True) -> np.ndarray:
+def grad_cam(model: Module, x: ArrayLike, layer: Module | str, target: ArrayLike | None = None, *, aligned: bool = True) -> np.ndarray:
     """Grad-CAM: the channels of a layer, weighted by the mean gradient of a class score by each; only what speaks for the class.
 
     Args:
@@ -93,7 +96,13 @@ def grad_cam(model: Module, x: Any, layer: Module | str, target: Any = None, *, 
 
 
 def occlusion(
-    model: Module, x: Any, size: Any = 5, stride: Any = 1, target: Any = None, fill: float = 0.0, batch_size: int = EVAL_BATCH
+    model: Module,
+    x: ArrayLike,
+    size: Pair = 5,
+    stride: Pair = 1,
+    target: ArrayLike | None = None,
+    fill: float = 0.0,
+    batch_size: int = EVAL_BATCH,
 ) -> np.ndarray:
     """How far a class score falls when a window of the image is covered; for each pixel the mean over the windows that cover it.
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.autograd import Tensor
+from mulgil.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 
 class Callback:
@@ -24,19 +28,19 @@ class Callback:
 
     late: bool = False
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         """Before the first batch; in a resumed run before the first one that is left."""
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         """After a batch: `trainer.step`, `trainer.epoch`, `trainer.batch`, `trainer.indices`, `trainer.meter` (sums so far)."""
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         """After an epoch: `trainer.train_metrics`, `trainer.validation_metrics`, `trainer.history`."""
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         """At the end, whatever ended it: `trainer.stopped` is the reason, or None."""
 
-    def after_backward(self, trainer: Any) -> Tensor | None:
+    def after_backward(self, trainer: Trainer) -> Tensor | None:
         """Inside the step, between backward and the update: to change gradients, or to measure them.
 
         It is compiled with the step: only Tensor operations and `nn.utils`, no decisions by value. What it returns
@@ -44,7 +48,7 @@ class Callback:
         """
         return None
 
-    def nonfinite(self, trainer: Any, error: Any) -> None:
+    def nonfinite(self, trainer: Trainer, error: NonFiniteError) -> None:
         """A loss or gradient that is not finite is about to end the run. `error.state` is the run before that step, fit for a file."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,6 +72,6 @@ class StopIf(Callback):
     def __init__(self, should_stop: Callable[[], bool] = never):
         self.should_stop = should_stop
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         if self.should_stop():
             trainer.stop(self.reason)

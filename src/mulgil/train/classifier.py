@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.nn import CrossEntropyLoss, Module
-from mulgil.optim import SGD, Adam, AdamW
+from mulgil.optim import SGD, Adam, AdamW, Optimizer
+from mulgil.train.callbacks import Callback
 from mulgil.train.find_lr import separate_random
 from mulgil.train.trainer import Trainer
+from mulgil.typing import ArrayLike, SupportsArray
 
 OPTIMIZERS: dict[str, Any] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
@@ -39,20 +41,20 @@ class Classifier:
     def __init__(
         self,
         model: Module | Callable[[], Module],
-        optimizer: str | Callable[..., Any] = "adam",
+        optimizer: str | Callable[..., Optimizer] = "adam",
         lr: float = 1e-3,
         batch_size: int = 32,
         epochs: int = 20,
         seed: int = 0,
         device: str = "cpu",
         compile: bool = True,
-        callbacks: Any = (),
+        callbacks: Sequence[Callback] = (),
     ):
         self.model, self.optimizer, self.lr = model, optimizer, lr
         self.batch_size, self.epochs, self.seed = batch_size, epochs, seed
         self.device, self.compile, self.callbacks = device, compile, callbacks
 
-    def fit(self, X: Any, y: Any) -> Classifier:
+    def fit(self, X: ArrayLike, y: SupportsArray | Sequence[Any]) -> Self:
         """Train from the model's initial weights. X: [N, ...] numbers. y: [N] labels of any kind. Returns self.
 
         Raises ShapeError where the lengths differ, OptionError where the model has fewer outputs than there are classes.
@@ -74,17 +76,18 @@ class Classifier:
             self.history_ = self.trainer_.fit(loader, epochs=self.epochs)
         return self
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """[N, classes]: the probability of each label of `classes_`. Raises OptionError before `fit`."""
         self._check_fitted()
         return self.trainer_.predict(as_floats(X), probabilities=True)[:, : len(self.classes_)]
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """[N]: the most probable label of each sample."""
         self._check_fitted()
-        return self.classes_[self.predict_proba(X).argmax(1)] if len(X) else self.classes_[:0]
+        inputs = as_floats(X)
+        return self.classes_[self.predict_proba(inputs).argmax(1)] if len(inputs) else self.classes_[:0]
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: ArrayLike, y: SupportsArray | Sequence[Any]) -> float:
         """The fraction of labels that `predict` finds."""
         return float(np.mean(self.predict(X) == np.asarray(y)))
 
@@ -92,7 +95,7 @@ class Classifier:
         if not hasattr(self, "trainer_"):
             raise OptionError("Classifier: fit comes before predict", hint="Classifier(model).fit(X, y).predict(X_test)")
 
-    def _optimizer(self) -> Any:
+    def _optimizer(self) -> Optimizer:
         if callable(self.optimizer):
             return self.optimizer(self.model_.parameters(), lr=self.lr)
         if self.optimizer not in OPTIMIZERS:
@@ -118,7 +121,7 @@ class Classifier:
         """The constructor's arguments, by name."""
         return {name: getattr(self, name) for name in self._names()}
 
-    def set_params(self, **params: Any) -> Classifier:
+    def set_params(self, **params: Any) -> Self:
         """Change constructor arguments; `fit` takes them up. Raises OptionError for an unknown name."""
         for name, value in params.items():
             if name not in self._names():
@@ -144,7 +147,7 @@ class Classifier:
         return f"Classifier({type(self.model).__name__}, {changed})"
 
 
-def as_floats(X: Any) -> np.ndarray:
+def as_floats(X: ArrayLike) -> np.ndarray:
     """X as a NumPy array of the parameters' dtype."""
     from mulgil.backend import default_dtype
 

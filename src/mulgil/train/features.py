@@ -12,17 +12,18 @@ import numpy as np
 from mulgil.autograd import Tensor, no_grad
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.nn import Module
-from mulgil.train.feed import EVAL_BATCH
+from mulgil.train.feed import EVAL_BATCH, Batches
 from mulgil.train.layers import as_input, last_output, recording
 from mulgil.train.samples import Samples, on_cpu
 from mulgil.train.state import evaluating
+from mulgil.typing import ArrayLike
 
 __all__ = ["Embedding", "embedding", "feature_maps", "filters"]
 
 MOST_BYTES = 1 << 28  # of outputs that `embedding` keeps: PCA needs all of them at once, and time
 
 
-def feature_maps(model: Module, x: Any, layer: Module | str) -> np.ndarray:
+def feature_maps(model: Module, x: ArrayLike, layer: Module | str) -> np.ndarray:
     """The outputs of a layer for a batch x, in evaluation mode: [N, channels, h, w] for a convolution. `plot.features` draws them.
 
     layer: the module, or its dotted name. Raises OptionError for one that the model does not have (the names are listed) or run.
@@ -74,7 +75,7 @@ class Embedding:
         return plot.scatter(self.coordinates, self.targets, self.classes, shares=self.explained_variance_ratio)
 
 
-def embedding(model: Module, data: Any, layer: Module | str, components: int = 2, batch_size: int = EVAL_BATCH) -> Embedding:
+def embedding(model: Module, data: Batches, layer: Module | str, components: int = 2, batch_size: int = EVAL_BATCH) -> Embedding:
     """Principal components of the outputs of a layer: samples that the layer takes for alike lie close together.
 
     Args:

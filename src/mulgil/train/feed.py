@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from mulgil.autograd import Tensor
 from mulgil.backend import Generator, default_dtype
 from mulgil.data import Assembly, DataLoader, Dataset, TensorDataset, default_collate
 from mulgil.errors import OptionError
+from mulgil.typing import SupportsArray
 
 TRAIN_BATCH = 100
 EVAL_BATCH = 500  # large enough to be quick, small enough for the caches and for little memory
 
+# a loader, a data set, (inputs, targets), inputs alone, or anything that yields batches
+Batches: TypeAlias = DataLoader[Any] | Dataset[Any] | tuple[SupportsArray, SupportsArray] | SupportsArray | Iterable[Any]
 Batch = tuple[list[int] | None, Any]  # the indices of its samples in the data set, where they are known, and what the loader gave
 
 

@@ -18,7 +18,7 @@ from mulgil.data.sampler import check_count
 from mulgil.errors import OptionError
 from mulgil.nn import Module
 from mulgil.optim import Optimizer
-from mulgil.train.feed import TRAIN_BATCH, as_batches
+from mulgil.train.feed import TRAIN_BATCH, Batches, as_batches
 from mulgil.train.step import Loss, device_of, make_step
 from mulgil.train.trainer import Trainer
 
@@ -49,7 +49,7 @@ class LearningRates:
 
 def lr_find(
     trainer: Trainer | Module,
-    train: Any,
+    train: Batches,
     optimizer: Optimizer | None = None,
     loss: Loss | None = None,
     *,

@@ -13,6 +13,7 @@ from mulgil.errors import DTypeError, describe
 from mulgil.nn import Module
 from mulgil.nn.inputs import InputRange, check
 from mulgil.train.preprocess import build_transform, describe_transform
+from mulgil.typing import SupportsArray
 
 
 def remember(model: Module, data: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def remember(model: Module, data: Any) -> dict[str, Any]:
     return known
 
 
-def prepare(model: Module, inputs: Any) -> Tensor:
+def prepare(model: Module, inputs: SupportsArray) -> Tensor:
     """A batch as `model` takes it: raw uint8 images go through the preprocessing of its training, all else is left as it is.
 
     Args:

@@ -11,7 +11,7 @@ from mulgil.autograd import Tensor, no_grad
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
 from mulgil.nn import Module
 from mulgil.train import scores
-from mulgil.train.feed import EVAL_BATCH
+from mulgil.train.feed import EVAL_BATCH, Batches
 from mulgil.train.inputs import known
 from mulgil.train.layers import as_input
 from mulgil.train.samples import Samples, on_cpu
@@ -20,7 +20,7 @@ from mulgil.train.state import evaluating
 __all__ = ["Interpretation", "interpret"]
 
 
-def interpret(model: Module, data: Any, *, classes: Sequence[str] | None = None, batch_size: int = EVAL_BATCH) -> Interpretation:
+def interpret(model: Module, data: Batches, *, classes: Sequence[str] | None = None, batch_size: int = EVAL_BATCH) -> Interpretation:
     """Run a classifier over labelled data, in evaluation mode and without gradients, and keep its answer to each sample.
 
     The model's modes are afterwards what they were. In memory are one batch and the outputs, [N, classes].

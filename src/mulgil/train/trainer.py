@@ -19,13 +19,14 @@ from mulgil.nn import functional as F
 from mulgil.optim import Optimizer
 from mulgil.train import state
 from mulgil.train.callbacks import Callback
-from mulgil.train.feed import EVAL_BATCH, TRAIN_BATCH, Feed, as_batches
+from mulgil.train.feed import EVAL_BATCH, TRAIN_BATCH, Batches, Feed, as_batches
 from mulgil.train.history import History
 from mulgil.train.inputs import prepare, remember
 from mulgil.train.interrupt import interrupt_between_batches
 from mulgil.train.metrics import Meter, Metric, Metrics, named
 from mulgil.train.nonfinite import shown, where_not_finite
 from mulgil.train.step import Loss, device_of, make_prediction
+from mulgil.typing import DeviceLike
 
 ON_NAN = ("stop", "skip", "ignore")
 PATIENCE = 50  # steps in a row that "skip" leaves out before it gives up
@@ -64,7 +65,7 @@ class Trainer:
         loss: Loss,
         metrics: Iterable[str | Metric] | str = ("accuracy",),
         callbacks: Sequence[Callback] = (),
-        device: Any = None,
+        device: DeviceLike | None = None,
         compile: bool = True,
         on_nan: str = "stop",
     ):
@@ -97,7 +98,7 @@ class Trainer:
         self._eager = make_prediction(self.model)
 
     # ------------------------------------------------------------------ what a person calls
-    def fit(self, train: Any, validation: Any = None, epochs: int = 1) -> History:
+    def fit(self, train: Batches, validation: Batches | None = None, epochs: int = 1) -> History:
         """Train for `epochs` (more), evaluate after each, return the history.
 
         train, validation: loaders, data sets or pairs of arrays. After `load_state_dict` the saved run goes on, in the middle of
@@ -127,7 +128,7 @@ class Trainer:
             self._end(called)
         return self.history
 
-    def evaluate(self, data: Any) -> Metrics:
+    def evaluate(self, data: Batches) -> Metrics:
         """Loss, metrics and predictions over `data`, in evaluation mode; the model's mode is as before afterwards."""
         function, meter = self._functions.evaluation(), Meter(self.metrics, keep_predictions=True)
         device = device_of(self.model)
@@ -138,7 +139,7 @@ class Trainer:
                 meter.add(logits, targets, loss)
         return meter.result()
 
-    def predict(self, data: Any, probabilities: bool = False) -> np.ndarray:
+    def predict(self, data: Batches, probabilities: bool = False) -> np.ndarray:
         """The model's outputs for arrays, Tensors, data sets or loaders (targets are ignored): a NumPy array [N, ...].
 
         probabilities: apply softmax over the classes.

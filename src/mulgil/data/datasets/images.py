@@ -24,7 +24,7 @@ from mulgil.errors import DataError, ShapeError, describe
 TRAIN, TEST = "train", "t10k"  # how the files of the two splits are called
 
 
-class ImageDataset(Dataset):
+class ImageDataset(Dataset[tuple[Any, Any]]):
     """Labelled grey images in memory; `dataset[i]` is (image, label), the image [1, H, W] uint8 or what `transform` makes of it.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class Pad(Transform):
         self.padding, self.fill, self.padding_mode = padding, fill, padding_mode
         self._left, self._top, self._right, self._bottom = widths * (4 // len(widths))
 
+    @overload
+    def __call__(self, x: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, x: Any) -> np.ndarray: ...
     def __call__(self, x: Any) -> Any:
         array = _planes(x, "Pad")
         if self.padding_mode != "constant":
@@ -78,6 +82,10 @@ class Resize(Transform):
         self.size = size
         self._sides = sides
 
+    @overload
+    def __call__(self, x: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, x: Any) -> np.ndarray: ...
     def __call__(self, x: Any) -> Any:
         array = _planes(x, "Resize")
         height, width = self._target(*array.shape[-2:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from mulgil.autograd import Tensor
 from mulgil.backend import default_dtype, xp_of
 from mulgil.data.transforms.base import Transform
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
+
+T = TypeVar("T")
 
 
 class ToTensor(Transform):
@@ -80,7 +82,7 @@ class Normalize(Transform):
                 "Normalize: mean and std must have one number a channel", f"mean={mean}, std={std}", "give both the same length"
             )
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: T) -> T:
         return self._normalize(x, self.inplace)
 
     def batch(self, x: Any) -> Any:
@@ -122,6 +124,10 @@ class Normalize(Transform):
 class Flatten(Transform):
     """A sample as one row: [1, 28, 28] becomes [784]; in a batch [N, 1, 28, 28] becomes [N, 784], without a copy."""
 
+    @overload
+    def __call__(self, x: Tensor) -> Tensor: ...
+    @overload
+    def __call__(self, x: np.ndarray) -> np.ndarray: ...
     def __call__(self, x: Any) -> Any:
         return x.reshape(-1)
 
