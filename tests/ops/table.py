@@ -175,7 +175,7 @@ for name, key, given in INDEXES:
         return x[tuple(next(given) if part is shape.SLOT else part for part in key)]
 
     row(f"index_{name}", shape.Index(key), (3, 4, 2), *given, oracle=look_up)
-    result = np.zeros((3, 4, 2))[shape._filled(key, given)].shape
+    result = np.zeros((3, 4, 2))[shape.filled(key, given)].shape
     row(f"scatter_{name}", shape.Scatter(key, (3, 4, 2)), result, *given)
 
 for i, (a, b) in enumerate(

@@ -86,11 +86,13 @@ def _one_dtype(kind: Any, op: Function, tensors: list) -> list:
 class BookFunction(Function):
     """Runs a Function in the books' form: `forward(self, x)` on arrays, `backward(self, gy)` on Tensors, with `self.inputs`."""
 
+    pure = False
+
     def __init__(self, function: Any, kind: Any):
-        self.function, self.kind = function, kind
+        self.function, self.tensor = function, kind
 
     def _tensor(self, x: Any) -> Any:
-        return x if x is None or isinstance(x, self.kind) else self.kind.of(x)
+        return x if x is None or isinstance(x, self.tensor) else self.tensor.of(x)
 
     def __repr__(self) -> str:
         return f"{type(self.function).__name__}()"
@@ -107,5 +109,5 @@ class BookFunction(Function):
         self.function.inputs = tuple(saved[: ctx.static])
         self.function.outputs = [lambda y=y: y for y in saved[ctx.static :]]  # the books hold outputs by weak reference, and call it
         gxs = self.function.backward(*map(self._tensor, gradients))
-        recorded = any(isinstance(g, self.kind) for g in gradients)
-        return tuple(g if g is None or recorded else self.kind(g).array for g in (gxs if isinstance(gxs, tuple) else (gxs,)))
+        recorded = any(isinstance(g, self.tensor) for g in gradients)
+        return tuple(g if g is None or recorded else self.tensor(g).array for g in (gxs if isinstance(gxs, tuple) else (gxs,)))

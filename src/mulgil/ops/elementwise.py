@@ -230,6 +230,7 @@ class Fill(Elementwise):
     """`value` everywhere, in x's shape and dtype: the first gradient of a backward pass (1), a gradient that nobody sent (0)."""
 
     value: float
+    shape_only = True
 
     def forward(self, ctx, x):
         return ctx.xp.full_like(x, self.value)

@@ -29,7 +29,8 @@ def observed(observer: Any) -> Iterator[None]:
     """Let `observer` see every call that this thread makes within the block.
 
     It is called as observer(op, phase, ctx, arrays, outputs). Where it has these methods, to_python(array) tells it of a value that
-    becomes Python's, and beside(action) of what was done besides arithmetic.
+    becomes Python's, made(array) of an array made of Python's numbers alone, bumped(version) of memory that was written to (version:
+    its Tensor's counter), and beside(action) of what was done besides arithmetic.
     """
     watching = _observers.setdefault(get_ident(), [])
     watching.append(observer)
@@ -94,6 +95,15 @@ class Function:
         view: the output shares the memory of the first input.
         twice: the text of backward also runs on Tensors, which gives second derivatives.
         composed: phases whose text is made of other ops: on Tensors it runs too, and a compiler may look through it.
+        pure: the outputs depend on inputs and settings alone, and nothing else is changed. So a compiler may share a call with an
+            equal one, do it once for all, or leave it out. False for ops from outside mulgil, unless they say so.
+        raises: the text may refuse the inputs' elements with an error, so that nothing which is written after it may be written before.
+        shape_only: the text looks at shapes and dtypes of the inputs, never at their elements.
+        early: an impure call that may be done before pure ones that stand before it, such as the draw of a dropout.
+        kind: the class whose text this is: itself, or the one that it inherits everything from. Rewrites for one op ask for it.
+
+    A subclass that changes anything of a text (a method, an attribute) loses what was said about the old one (elementwise, view,
+    twice, composed, shape_only, early, pure, kind), unless it says so again.
     """
 
     elementwise: ClassVar[bool] = False
@@ -103,13 +113,27 @@ class Function:
     view: ClassVar[bool] = False
     twice: ClassVar[bool] = True
     composed: ClassVar[tuple[str, ...]] = ()
+    pure: ClassVar[bool] = False
+    raises: ClassVar[bool] = False
+    shape_only: ClassVar[bool] = False
+    early: ClassVar[bool] = False
+    kind: ClassVar[type]
     takes_context: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
-        forward = cls.__dict__.get("forward")
-        if forward is not None:
-            names = forward.__code__.co_varnames[1 : forward.__code__.co_argcount]
-            cls.takes_context = names[:1] == ("ctx",)
+        own = {name for name in vars(cls) if not name.startswith("__")}
+        if "forward" in own:
+            code = vars(cls)["forward"].__code__
+            cls.takes_context = code.co_varnames[1 : code.co_argcount][:1] == ("ctx",)
+        ours, families = _is_ours(cls), [base for base in cls.__mro__[1:] if base not in (Function, object)]
+        changed = any(name in vars(base) for base in families for name in own - FACTS) or (len(cls.__bases__) > 1 and not ours)
+        for fact, usual in ABOUT_TEXT.items():
+            if changed and fact not in own:
+                setattr(cls, fact, usual)
+        if ours or changed or not families or {"forward", "backward"} & own:
+            cls.kind = cls
+        if "pure" not in own and (ours or changed or any(map(_is_ours, families))):
+            cls.pure = ours
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -120,6 +144,13 @@ class Function:
     def backward(self, ctx: Context, *gradients: Array) -> Array | tuple[Array | None, ...]:
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
+    def overwrite(self, ctx: Context, *arrays: Array) -> tuple[Array, ...]:
+        """What an op with `inplace` does: store the results of `forward` in those arrays, which are returned.
+
+        A text that writes by itself may stand in its place.
+        """
+        return _overwrite(self, ctx, arrays)
+
     def __call__(self, *inputs: Any) -> Any:
         """Apply to Tensors (recorded, gives Tensors), or compute at once on plain arrays, as inside another op's text."""
         for x in inputs:
@@ -128,18 +159,30 @@ class Function:
         return self.forward(Context(xp_of(inputs[0])), *inputs) if self.takes_context else self.forward(*inputs)
 
 
+ABOUT_TEXT = {name: vars(Function)[name] for name in ("elementwise", "view", "twice", "composed", "raises", "shape_only", "early")}
+FACTS = {*ABOUT_TEXT, "floating", "promotes", "inplace", "pure", "takes_context"}
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, ...]:
     """Call `op.forward` or `op.backward` and let the observers see it. Returns a tuple, whatever the number of outputs."""
-    if op.inplace:
-        outputs: tuple = _overwrite(op, ctx, arrays)
-    else:
-        result = getattr(op, phase)(ctx, *arrays)
-        outputs = result if type(result) is tuple else (result,)
-        if any(type(o) is not np.ndarray and o is not None for o in outputs):
-            outputs = _as_arrays(ctx, outputs)
-    if _observers:
-        for observer in observers():
-            observer(op, phase, ctx, arrays, outputs)
+    watching = _observers.pop(get_ident(), None) if _observers else None  # a call is one event: what its text calls in turn is not seen
+    try:
+        if op.inplace:
+            outputs: tuple = op.overwrite(ctx, *arrays)
+        else:
+            result = getattr(op, phase)(ctx, *arrays)
+            outputs = result if type(result) is tuple else (result,)
+            if any(type(o) is not np.ndarray and o is not None for o in outputs):
+                outputs = _as_arrays(ctx, outputs)
+    finally:
+        if watching is not None:
+            _observers[get_ident()] = watching
+    for observer in watching or ():
+        observer(op, phase, ctx, arrays, outputs)
     return outputs
 
 
@@ -163,13 +206,14 @@ def run_inplace(op: Function, *arrays: Array) -> tuple[Array, ...]:
 
 def _overwrite(op: Function, ctx: Context, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     first = arrays[0]
-    arrays = tuple(a.astype(first.dtype) if a.ndim == 0 and first.ndim and a.dtype != first.dtype else a for a in arrays)
     targets = tuple(arrays[i] for i in op.inplace)
+    arrays = tuple(a.astype(first.dtype) if a.ndim == 0 and first.ndim and a.dtype != first.dtype else a for a in arrays)
     in_blocks = (
         op.elementwise
         and ctx.xp is np
         and first.size > BLOCK
         and all(a.ndim == 0 or (a.shape == first.shape and a.flags.c_contiguous) for a in arrays)
+        and all(t.ndim for t in targets)
     )
     if not in_blocks:
         _store(targets, op.forward(ctx, *arrays))

@@ -101,6 +101,8 @@ class CrossEntropy(NLL):
     Error: no overflow; the maximum logit is taken out first.
     """
 
+    composed = ("forward", "backward")
+
     def log_probability(self, ctx, x):
         s = x - x.max(axis=0, keepdims=True)
         return s - ctx.xp.log(ctx.xp.exp(s).sum(axis=0, keepdims=True))

@@ -1,4 +1,4 @@
-"""Dropout, and the op that draws for it: the draw is part of forward, so a recorded step draws anew at each replay."""
+"""Ops that draw random numbers, and dropout: a draw is a call like any other, so a recorded step draws anew at each replay."""
 
 from __future__ import annotations
 
@@ -14,9 +14,28 @@ class Keep(Function):
 
     p: float = 0.5
     generator: Generator = default_generator
+    pure = False
+    shape_only = True
+    early = True
 
     def forward(self, ctx, x):
         return self.generator.on(ctx.xp).random(x.shape, dtype="float32") >= self.p
+
+
+@dataclass(frozen=True)
+class Draw(Function):
+    """Random numbers, from nothing: what the `method` of NumPy's generator gives for these arguments, as `dtype`. No gradient."""
+
+    method: str
+    arguments: tuple
+    dtype: str
+    generator: Generator = default_generator
+    pure = False
+    shape_only = True
+    early = True
+
+    def forward(self, ctx):
+        return ctx.xp.asarray(getattr(self.generator.on(ctx.xp), self.method)(*self.arguments)).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ class Min(Extreme):
     """The smallest element over axes."""
 
     pick = "min"
+    composed = ("backward",)
 
 
 @dataclass(frozen=True)

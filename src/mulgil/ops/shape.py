@@ -144,7 +144,8 @@ class Slot:
 SLOT = Slot()
 
 
-def _filled(key: tuple, arrays: tuple) -> tuple:
+def filled(key: tuple, arrays: tuple) -> tuple:
+    """The index: `key` with the arrays in place of SLOT."""
     given = iter(arrays)
     return tuple(next(given) if part is SLOT else part for part in key)
 
@@ -159,10 +160,14 @@ class Index(Rearrangement):
     def view(self) -> bool:  # type: ignore[override]
         return SLOT not in self.key
 
+    @property
+    def raises(self) -> bool:  # type: ignore[override]
+        return SLOT in self.key
+
     def forward(self, ctx, x, *arrays):
         ctx.save(*arrays)
         ctx.static = x.shape
-        return x[_filled(self.key, arrays)]
+        return x[filled(self.key, arrays)]
 
     def backward(self, ctx, gy):
         gx = Scatter(self.key, ctx.static)(gy, *ctx.saved)
@@ -175,12 +180,13 @@ class Scatter(Rearrangement):
 
     key: tuple
     shape: tuple[int, ...]
+    raises = True
 
     def forward(self, ctx, x, *arrays):
         ctx.save(*arrays)
         y = ctx.xp.zeros(self.shape, x.dtype)
         if arrays:
-            ctx.xp.add.at(y, _filled(self.key, arrays), x)
+            ctx.xp.add.at(y, filled(self.key, arrays), x)
         else:
             y[self.key] = x
         return y

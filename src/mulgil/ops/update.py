@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mulgil.ops.function import Function
+from mulgil.ops.shape import filled
 
 
 class Update(Function):
@@ -97,6 +98,7 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
+    elementwise = True
 
     def forward(self, ctx, p, g, m, v, fresh, step_size, eps_hat, lr):  # type: ignore[override]
         return self._moved(ctx, p * (1 - lr * self.weight_decay), g, m, v, fresh, step_size, eps_hat)
@@ -117,6 +119,37 @@ class Assign(Update):
 
     def forward(self, ctx, a, b):
         return b
+
+
+@dataclass(frozen=True)
+class AssignNumber(Update):
+    """A number everywhere in a."""
+
+    value: float
+    shape_only = True
+
+    def forward(self, ctx, a):
+        return ctx.xp.full_like(a, self.value)
+
+    def overwrite(self, ctx, a):
+        a[...] = self.value
+        return (a,)
+
+
+@dataclass(frozen=True)
+class IndexPut(Function):
+    """a[key] = b, for every kind of NumPy index. Inputs: a, b, then the index arrays whose places in `key` are held by SLOT."""
+
+    key: tuple
+    inplace: ClassVar[tuple[int, ...]] = (0,)
+    raises = True
+
+    def forward(self, ctx, a, b, *arrays):
+        return self.overwrite(ctx, a.copy(), b, *arrays)
+
+    def overwrite(self, ctx, a, b, *arrays):
+        a[filled(self.key, arrays)] = b
+        return (a,)
 
 
 class Increment(Update):
