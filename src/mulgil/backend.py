@@ -9,6 +9,8 @@ import numpy as np
 
 from mulgil.errors import DeviceError, DTypeError, OptionError
 
+NUMBERS = (float, int, bool)  # Python's: weak, they take the dtype of the array beside them
+
 _default_dtype = np.dtype(np.float32)
 
 

@@ -37,6 +37,10 @@ class ShapeError(MulgilError, ValueError):
     """Shapes that do not fit together."""
 
 
+class AxisError(ShapeError, IndexError):
+    """An axis that an array does not have (PyTorch: IndexError)."""
+
+
 class DTypeError(MulgilError, TypeError):
     """A dtype that the operation cannot use, such as integer images given to a layer."""
 

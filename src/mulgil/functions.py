@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from mulgil.autograd.axes import axis_of
+from mulgil.autograd.operators import choose
 from mulgil.autograd.tensor import Tensor, apply, as_tensor
+from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import shape as s
-from mulgil.ops.elementwise import Where
 from mulgil.typing import ArrayLike
 
 P = ParamSpec("P")
@@ -26,6 +28,14 @@ __all__ = [
     "cos",
     "tanh",
     "abs",
+    "sign",
+    "floor",
+    "ceil",
+    "trunc",
+    "round",
+    "isnan",
+    "isinf",
+    "isfinite",
     "sigmoid",
     "relu",
     "square",
@@ -36,6 +46,7 @@ __all__ = [
     "clamp",
     "sum",
     "mean",
+    "prod",
     "var",
     "std",
     "max",
@@ -57,6 +68,7 @@ __all__ = [
     "swapaxes",
     "squeeze",
     "unsqueeze",
+    "gather",
     "clone",
     "matmul",
     "where",
@@ -90,6 +102,16 @@ relu = _function(Tensor.relu)
 square = _function(Tensor.square)
 pow = _function(Tensor.pow)
 clip = _function(Tensor.clip)
+sign = _function(Tensor.sign)
+floor = _function(Tensor.floor)
+ceil = _function(Tensor.ceil)
+trunc = _function(Tensor.trunc)
+round = _function(Tensor.round)
+isnan = _function(Tensor.isnan)
+isinf = _function(Tensor.isinf)
+isfinite = _function(Tensor.isfinite)
+gather = _function(Tensor.gather)
+prod = _function(Tensor.prod)
 maximum = _function(Tensor.maximum)
 minimum = _function(Tensor.minimum)
 clamp = _function(Tensor.clamp)
@@ -126,18 +148,38 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
 
 def where(condition: ArrayLike, a: ArrayLike, b: ArrayLike) -> Tensor:
     """a where the condition holds, else b."""
-    return apply(Where(), as_tensor(condition), a, b)
+    return choose(as_tensor(condition), a, b)
 
 
 def cat(tensors: Sequence[ArrayLike], dim: int = 0, *, axis: int | None = None) -> Tensor:
-    """Tensors joined along an axis that they have."""
-    return apply(s.Concatenate(dim if axis is None else axis), *tensors)
+    """Tensors joined along an axis that they have; those of shape [0] count for nothing, as in PyTorch."""
+    parts = _several("cat", tensors)
+    shaped = [x for x in parts if x.shape != (0,)] or parts
+    along = axis_of(shaped[0], dim if axis is None else axis)
+    _same("cat", [x.shape[:along] + x.shape[along + 1 :] if x.ndim else None for x in shaped], shaped)
+    return apply(s.Concatenate(along), *shaped)
 
 
 def stack(tensors: Sequence[ArrayLike], dim: int = 0, *, axis: int | None = None) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    along = dim if axis is None else axis
-    return cat([as_tensor(x).unsqueeze(along) for x in tensors], along)
+    parts = _several("stack", tensors)
+    _same("stack", [x.shape for x in parts], parts)
+    along = axis_of(parts[0], dim if axis is None else axis, parts[0].ndim + 1)
+    return apply(s.Concatenate(along), *[x.unsqueeze(along) for x in parts])
+
+
+def _several(name: str, tensors: Sequence[ArrayLike]) -> list[Tensor]:
+    if not len(tensors):
+        raise OptionError(f"{name}: at least one tensor", "none")
+    return [as_tensor(x) for x in tensors]
+
+
+def _same(name: str, shapes: list, tensors: list[Tensor]) -> None:
+    """All shapes must be equal, and none may be None."""
+    for shape, x in zip(shapes, tensors, strict=True):
+        if shape is None or shape != shapes[0] or x.ndim != tensors[0].ndim:
+            rule = "the tensors must have one shape" + (" but for the axis to join, and at least one axis" if name == "cat" else "")
+            raise ShapeError(f"{name}: {rule}", describe(first=tensors[0], other=x))
 
 
 mm, concatenate = matmul, cat

@@ -72,6 +72,14 @@ def F():
     return torch.nn.functional
 
 
+def product(x, dims, keep):
+    """PyTorch's product, which takes one axis, over several."""
+    dims = sorted((d % x.ndim for d in (dims if isinstance(dims, tuple) else (dims,))), reverse=True)
+    for d in dims:
+        x = x.prod(d, keepdim=keep)
+    return x
+
+
 PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3))]
 ROWS: list[Row] = []
 
@@ -95,15 +103,7 @@ for sign in "&|^":
     row(f"bitwise{sign}", elementwise.Compare(sign), *masks, oracle=lambda a, b, s=sign: elementwise.SIGNS[s](a, b), gradient=False)
 row("invert", elementwise.Invert(), np.array([True, False]), oracle=lambda a: ~a, gradient=False)
 row("floordiv", elementwise.FloorDiv(), (3, 4), (4,), oracle=lambda a, b: a // b, gradient=False, draw="positive")
-row(
-    "remainder",
-    elementwise.Remainder(),
-    (3, 4),
-    np.array([0.7, 1.3, 2.1, 0.9]),
-    oracle=lambda a, b: a % b.detach(),
-    draw="positive",
-    tags={"weight"},
-)
+row("remainder", elementwise.Remainder(), (3, 4), (4,), oracle=lambda a, b: a % b, draw="positive")
 for name, made, domain in [
     ("neg", elementwise.Neg, "normal"),
     ("exp", mathematics.Exp, "normal"),
@@ -119,10 +119,14 @@ for name, made, domain in [
 ]:
     for k, size in enumerate([(3, 4), (), (2, 0, 3), (5,)]):
         row(f"{name}{k}", made(), size, oracle=lambda x, n=name: getattr(torch(), n)(x), draw=domain)
-row("sign", mathematics.Sign(), (3, 4), oracle=lambda x: x.sign(), gradient=False)
+for name in ("sign", "floor", "ceil", "trunc", "round"):
+    row(name, getattr(mathematics, name.title())(), (3, 4), oracle=lambda x, n=name: getattr(torch(), n)(x))
+for name, made in [("isnan", mathematics.IsNan), ("isinf", mathematics.IsInf), ("isfinite", mathematics.IsFinite)]:
+    row(name, made(), (3, 4), oracle=lambda x, n=name: getattr(torch(), n)(x), gradient=False)
 row("leaky_relu", mathematics.LeakyReLU(0.2), (3, 4), oracle=lambda x: F().leaky_relu(x, 0.2), draw="distinct")
 row("clip", elementwise.Clip(-1.0, 1.5), (3, 4), oracle=lambda x: x.clip(-1.0, 1.5), draw="distinct")
 row("clip_low", elementwise.Clip(0.0, None), (3, 4), oracle=lambda x: x.clip(min=0.0), draw="distinct")
+row("clamp", elementwise.Clamp(), (3, 4), (4,), (3, 1), oracle=lambda x, low, high: x.clamp(low, high), draw="distinct")
 row("where", elementwise.Where(), np.array([[True, False, True]]), (2, 3), (3,), oracle=lambda c, a, b: torch().where(c, a, b))
 row("copy", elementwise.Copy(), (3, 4), oracle=lambda x: x.clone())
 row("fill", elementwise.Fill(2.0), (3, 4), oracle=lambda x: torch().full_like(x, 2.0), gradient=False)
@@ -133,6 +137,7 @@ for axis in (None, 0, -1, (0, 2), (1, -1)):
         label = f"{axis}{'k' if keep else ''}"
         dims = tuple(range(3)) if axis is None else axis
         row(f"sum{label}", reduce.Sum(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.sum(d, keepdim=k))
+        row(f"prod{label}", reduce.Prod(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: product(x, d, k))
         row(f"mean{label}", reduce.Mean(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.mean(d, keepdim=k))
         row(f"max{label}", reduce.Max(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.amax(d, keepdim=k), draw="distinct")
         row(f"min{label}", reduce.Min(axis, keep), (2, 3, 4), oracle=lambda x, d=dims, k=keep: x.amin(d, keepdim=k), draw="distinct")
@@ -142,6 +147,10 @@ for axis in (None, 0, -1, (0, 2), (1, -1)):
 for axis in (None, 0, -1):
     row(f"argmax{axis}", reduce.Query(axis, False, "argmax"), (3, 4), oracle=lambda x, d=axis: x.argmax(d), gradient=False)
     row(f"argmin{axis}", reduce.Query(axis, False, "argmin"), (3, 4), oracle=lambda x, d=axis: x.argmin(d), gradient=False)
+for axis, index in ((0, [[0, 2, 1], [2, 2, 0]]), (-1, [[1], [0], [2]])):
+    gathered = np.array(index)
+    row(f"gather{axis}", reduce.Gather(axis), (3, 3), gathered, oracle=lambda x, i, d=axis: x.gather(d, i))
+    row(f"gather_gradient{axis}", reduce.GatherGradient(axis, 3), gathered.shape, gathered)
 row("all", reduce.Query(0, False, "all"), np.array([[True, False], [True, True]]), oracle=lambda x: x.all(0), gradient=False)
 row("any", reduce.Query(1, False, "any"), np.array([[False, False], [True, False]]), oracle=lambda x: x.any(1), gradient=False)
 for axis in (0, 1, -1):

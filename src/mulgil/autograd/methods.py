@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
+from mulgil.autograd.axes import axes_of, axis_of
 from mulgil.autograd.operators import Operators
 from mulgil.backend import xp_of
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
 from mulgil.ops.function import Function
-from mulgil.typing import Axis, Index
+from mulgil.typing import ArrayLike, Axis, DTypeLike, Index
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
@@ -45,35 +46,51 @@ class Methods(Operators):
     # ---- reductions
 
     def _reduced(self, op: Callable[..., Function], dim: Axis, axis: Axis, keep: bool, *more: Any) -> Tensor:
-        return self.apply_function(op(_axis(dim, axis), keep, *more), (self,))
+        return self.apply_function(op(axes_of(self, dim, axis), keep, *more), (self,))
 
-    def sum(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The sum over the axes `dim`; over all if none is named."""
-        return self._reduced(r.Sum, dim, axis, keepdim or keepdims)
+    def sum(
+        self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """The sum over the axes `dim`; over all if none is named. Integers and booleans add up in int64. dtype: convert to it first."""
+        return self._as(dtype)._reduced(r.Sum, dim, axis, keepdim or keepdims)
 
-    def mean(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The mean over the axes `dim`."""
-        return self._reduced(r.Mean, dim, axis, keepdim or keepdims)
+    def mean(
+        self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """The mean over the axes `dim`, of integers in the default dtype. dtype: convert to it first."""
+        return self._as(dtype)._reduced(r.Mean, dim, axis, keepdim or keepdims)
+
+    def prod(
+        self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
+    ) -> Tensor:
+        """The product over the axes `dim`. Integers and booleans are multiplied in int64. dtype: convert to it first."""
+        return self._as(dtype)._reduced(r.Prod, dim, axis, keepdim or keepdims)
 
     def amax(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The largest element along the axes `dim`; equals share its gradient."""
-        return self._reduced(r.Max, dim, axis, keepdim or keepdims)
+        return self._op(r.Max(axes_of(self, dim, axis, empty=False), keepdim or keepdims))
 
     def amin(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The smallest element along the axes `dim`; equals share its gradient."""
-        return self._reduced(r.Min, dim, axis, keepdim or keepdims)
+        return self._op(r.Min(axes_of(self, dim, axis, empty=False), keepdim or keepdims))
 
     def logsumexp(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """log(sum(exp(x))) over the axes `dim`, without overflow."""
         return self._reduced(r.LogSumExp, dim, axis, keepdim or keepdims)
 
-    def argmax(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def argmax(self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Where the largest element is along `dim`, int64; in the flat tensor if no axis is named."""
-        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "argmax")
+        return self._place("argmax", dim, axis, keepdim or keepdims)
 
-    def argmin(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def argmin(self, dim: int | None = None, keepdim: bool = False, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Where the smallest element is along `dim`, int64; in the flat tensor if no axis is named."""
-        return self._reduced(r.Query, dim, axis, keepdim or keepdims, "argmin")
+        return self._place("argmin", dim, axis, keepdim or keepdims)
+
+    def _place(self, name: str, dim: Any, axis: Any, keep: bool) -> Tensor:
+        along = axes_of(self, dim, axis, empty=False)
+        if isinstance(along, tuple) and along:
+            raise OptionError(f"{name}: one axis, or None for all elements", repr(along))
+        return self._op(r.Query(along if along != () else None, keep and self.ndim > 0, name))
 
     def all(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Whether all elements along the axes `dim` are true (not 0)."""
@@ -85,7 +102,7 @@ class Methods(Operators):
 
     def var(
         self,
-        dim: Axis = None,
+        dim: Axis | bool = None,
         correction: float | None = None,
         keepdim: bool = False,
         *,
@@ -94,11 +111,11 @@ class Methods(Operators):
         keepdims: bool = False,
     ) -> Tensor:
         """The variance over the axes `dim`: squared distances from the mean, divided by their number less `correction` (1)."""
-        return self._reduced(r.Var, dim, axis, keepdim or keepdims, _correction(correction, unbiased))
+        return self._spread(r.Var, dim, axis, keepdim or keepdims, correction, unbiased)
 
     def std(
         self,
-        dim: Axis = None,
+        dim: Axis | bool = None,
         correction: float | None = None,
         keepdim: bool = False,
         *,
@@ -107,7 +124,13 @@ class Methods(Operators):
         keepdims: bool = False,
     ) -> Tensor:
         """The square root of `var`."""
-        return self._reduced(r.Std, dim, axis, keepdim or keepdims, _correction(correction, unbiased))
+        return self._spread(r.Std, dim, axis, keepdim or keepdims, correction, unbiased)
+
+    def _spread(self, op: Any, dim: Any, axis: Any, keep: bool, correction: float | None, unbiased: bool) -> Tensor:
+        if isinstance(dim, bool):  # PyTorch's short form, x.std(False)
+            dim, unbiased = None, dim
+        correction = correction if correction is not None else 1.0 if unbiased else 0.0  # PyTorch's default is the unbiased one
+        return self._reduced(op, dim, axis, keep, correction)
 
     @overload
     def max(self, dim: None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
@@ -118,11 +141,13 @@ class Methods(Operators):
     def max(
         self, dim: int | Tensor | None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False
     ) -> Tensor | Extremes:
-        """The largest element; with `dim`, (values, indices) as in PyTorch; with `axis`, NumPy's values; of two tensors, the larger."""
+        """The largest element; with `dim`, (values, indices) as in PyTorch; with `axis`, NumPy's values; of two tensors, the larger.
+
+        The gradient of `dim`'s values goes to the elements at the indices; otherwise equal elements share it evenly.
+        """
         if isinstance(dim, Methods):
             return self.maximum(dim)
-        values = self._reduced(r.Max, dim, axis, keepdim or keepdims)
-        return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmax")))
+        return self._extreme(r.Max, "argmax", dim, axis, keepdim or keepdims)
 
     @overload
     def min(self, dim: None = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor: ...
@@ -136,14 +161,37 @@ class Methods(Operators):
         """The smallest element; the forms of `max`."""
         if isinstance(dim, Methods):
             return self.minimum(dim)
-        values = self._reduced(r.Min, dim, axis, keepdim or keepdims)
-        return values if dim is None else Extremes(values, self._op(r.Query(dim, keepdim, "argmin")))
+        return self._extreme(r.Min, "argmin", dim, axis, keepdim or keepdims)
 
-    def softmax(self, dim: int = -1) -> Tensor:
-        return self._op(r.Softmax(dim))
+    def _extreme(self, op: Any, place: str, dim: Any, axis: Any, keep: bool) -> Any:
+        along = axes_of(self, dim, axis, empty=False)
+        if dim is None:
+            return self._op(op(along, keep))
+        indices = self._place(place, dim, None, True)
+        values = self._op(r.Gather(along), indices) if self.ndim else self.reshape(())
+        return Extremes(values, indices) if keep or not self.ndim else Extremes(values.squeeze(along), indices.squeeze(along))
 
-    def log_softmax(self, dim: int = -1) -> Tensor:
-        return self._op(r.LogSoftmax(dim))
+    def gather(self, dim: int, index: ArrayLike) -> Tensor:
+        """The elements at integers `index` along an axis: y[i, j] = x[index[i, j], j] for dim 0. index: x's shape but for that axis."""
+        along, shape = axis_of(self, dim), tuple(getattr(index, "shape", ()))
+        if len(shape) != self.ndim or shape[:along] + shape[along + 1 :] != self.shape[:along] + self.shape[along + 1 :]:
+            raise ShapeError(f"gather: index must be integers of x's shape but for axis {dim}", describe(x=self, index=index))
+        return self._op(r.Gather(along), index)
+
+    def softmax(self, dim: int = -1, dtype: DTypeLike | None = None) -> Tensor:
+        """exp(x) / sum(exp(x)) along one axis. dtype: convert to it first."""
+        return self._normalised(r.Softmax, dim, dtype)
+
+    def log_softmax(self, dim: int = -1, dtype: DTypeLike | None = None) -> Tensor:
+        """log(softmax(x)) along one axis, accurate where the softmax is nearly 0 or 1. dtype: convert to it first."""
+        return self._normalised(r.LogSoftmax, dim, dtype)
+
+    def _normalised(self, op: Any, dim: int, dtype: Any) -> Tensor:
+        x = self._as(dtype)
+        return x._op(op(axes_of(x, dim))) if x.ndim else x.reshape(1)._op(op(axis_of(x, dim))).reshape(())
+
+    def _as(self, dtype: DTypeLike | None) -> Tensor:
+        return self if dtype is None else self.astype(dtype, copy=False)  # type: ignore[return-value]
 
     # ---- shapes
 
@@ -167,7 +215,9 @@ class Methods(Operators):
         """The axes start_dim to end_dim joined into one."""
         if not self.ndim:
             return self.reshape(1)
-        start, end = start_dim % self.ndim, end_dim % self.ndim
+        start, end = axis_of(self, start_dim), axis_of(self, end_dim)
+        if start > end:
+            raise OptionError("flatten: start_dim must not come after end_dim", f"start_dim={start_dim}, end_dim={end_dim}")
         joined = 1
         for n in self.shape[start : end + 1]:
             joined *= n
@@ -179,20 +229,23 @@ class Methods(Operators):
     def permute(self, *axes: int | Sequence[int]) -> Tensor:
         """The axes in a new order."""
         order = _ints(axes)
-        if sorted(a % max(self.ndim, 1) for a in order) != list(range(self.ndim)):
+        if any(not -self.ndim <= a < self.ndim for a in order) or sorted(a % self.ndim for a in order) != list(range(self.ndim)):
             raise ShapeError("permute: every axis must be named once", f"{describe(tensor=self)}, axes {list(order)}")
         return self._op(s.Transpose(order))
 
     def transpose(self, *axes: int | Sequence[int] | None) -> Tensor:
         """Two axes exchanged, `transpose(0, 1)` (PyTorch); all in a new order, or reversed if none is named (NumPy)."""
         named: tuple[Any, ...] = axes
-        if len(named) == 2 and self.ndim >= 2:
+        if len(named) == 2:
             return self.swapaxes(*named)
         return self.permute(*named) if named and named[0] is not None else self._op(s.Transpose(tuple(range(self.ndim))[::-1]))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
+        """Two axes exchanged."""
         order = list(range(self.ndim))
-        order[a], order[b] = order[b], order[a]
+        a, b = axis_of(self, a), axis_of(self, b)
+        if order:
+            order[a], order[b] = order[b], order[a]
         return self._op(s.Transpose(tuple(order)))
 
     @property
@@ -201,17 +254,20 @@ class Methods(Operators):
         return self._op(s.Transpose(tuple(range(self.ndim))[::-1]))
 
     def t(self) -> Tensor:
+        """A matrix transposed; fewer axes stay as they are."""
+        if self.ndim > 2:
+            raise ShapeError("t: at most two axes", describe(tensor=self), "x.transpose(-1, -2), x.permute(...), or x.T for all axes")
         return self.T
 
     def squeeze(self, dim: Axis = None, *, axis: Axis = None) -> Tensor:
         """Without axes of length 1: all of them, or those named (a named axis of another length stays, as in PyTorch)."""
-        named = _axis(dim, axis)
+        named = axes_of(self, dim, axis)
         chosen = range(self.ndim) if named is None else [i % self.ndim for i in (named if isinstance(named, tuple) else (named,))]
         return self._op(s.Reshape(tuple(n for i, n in enumerate(self.shape) if n != 1 or i not in chosen)))
 
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new axis of length 1 at `dim`."""
-        at = dim % (self.ndim + 1)
+        at = axis_of(self, dim, self.ndim + 1)
         return self._op(s.Reshape((*self.shape[:at], 1, *self.shape[at:])))
 
     def expand(self, *shape: int | Sequence[int]) -> Tensor:
@@ -235,17 +291,6 @@ class Methods(Operators):
             else:
                 parts.append(part.item() if isinstance(part, np.generic) else part)
         return self._op(s.Index(tuple(parts)), *arrays)
-
-
-def _correction(correction: float | None, unbiased: bool) -> float:
-    return correction if correction is not None else 1.0 if unbiased else 0.0  # PyTorch's default is the unbiased one
-
-
-def _axis(dim: Any, axis: Any) -> Any:
-    if dim is not None and axis is not None:
-        raise OptionError("give dim= or axis=, not both", f"dim={dim}, axis={axis}")
-    chosen = dim if dim is not None else axis
-    return tuple(chosen) if isinstance(chosen, list) else chosen
 
 
 def _ints(values: tuple) -> tuple[int, ...]:

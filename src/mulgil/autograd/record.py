@@ -5,17 +5,19 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from mulgil.autograd.engine import Node, is_grad_enabled
-from mulgil.backend import default_dtype, device_of, xp_of
-from mulgil.errors import DeviceError
+from mulgil.backend import NUMBERS, default_dtype, device_of, xp_of
+from mulgil.errors import DeviceError, DTypeError
 from mulgil.ops.elementwise import Cast
 from mulgil.ops.function import Context, Function, run
 
-NUMBERS = (float, int, bool)  # weak: they take the dtype of the array beside them
+NUMBER_DTYPES = {bool: np.dtype(bool), int: np.dtype(np.int64)}  # a float's is the default dtype
+RANKS = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
 def call(kind: Any, op: Function, inputs: Any) -> Any:
@@ -71,16 +73,46 @@ def _common_xp(op: Function, arrays: list) -> Any:
 
 
 def _one_dtype(kind: Any, op: Function, tensors: list) -> list:
-    """Integers beside floats become those floats; integers alone, where the op has real values, the default dtype (PyTorch's rules)."""
-    kinds = {t.array.dtype for t in tensors if type(t) not in NUMBERS}
-    if all(k.kind == "f" for k in kinds):
-        return tensors
-    floats = [k for k in kinds if k.kind == "f"]
-    if not floats and not op.floating and float not in map(type, tensors):
-        return tensors
-    target = max(floats, key=lambda k: k.itemsize) if floats else default_dtype()
-    casts = "iub" if op.floating or not floats else "iu"
-    return [call(kind, Cast(target.str), (t,)) if type(t) not in NUMBERS and t.array.dtype.kind in casts else t for t in tensors]
+    """The inputs brought to the dtype that PyTorch's rules give them together; the op's conditions, and booleans beside numbers, stay."""
+    taking = tensors[op.conditions :] if op.conditions else tensors
+    dtypes = {t.array.dtype for t in taking if type(t) not in NUMBERS}
+    if len(dtypes) == 1:
+        (dtype,) = dtypes
+        numbers = () if dtype.kind == "f" else set(map(type, taking)).intersection(NUMBERS)
+        if dtype.kind == "f" or not (op.floating or float in numbers or (dtype.kind == "b" and int in numbers)):
+            return tensors
+    target = result_type(*(t if type(t) in NUMBERS else t.array for t in taking))
+    if op.floating and target.kind != "f":
+        target = default_dtype()
+    stay = {target, np.dtype(bool)} if target in dtypes and not op.floating else {target}
+    cast = Cast(target.str)
+    return tensors[: op.conditions] + [t if type(t) in NUMBERS or t.array.dtype in stay else call(kind, cast, (t,)) for t in taking]
+
+
+def result_type(*operands: Any) -> np.dtype:
+    """The dtype of arrays and Python numbers in one operation, by PyTorch's rules.
+
+    Floats win over integers, and these over booleans, whatever their sizes. Within a kind arrays win over 0-d arrays, and these
+    over Python numbers; among arrays the larger one decides.
+    """
+    arrays = [x.dtype for x in operands if getattr(x, "ndim", 0)]
+    zeros = [x.dtype for x in operands if not getattr(x, "ndim", 1)]
+    numbers = [NUMBER_DTYPES.get(type(x)) or default_dtype() for x in operands if type(x) in NUMBERS]
+    result: Any = None
+    for dtypes in (arrays, zeros, numbers):
+        found = reduce(_promoted, dtypes) if dtypes else None
+        if result is None or (found is not None and RANKS[found.kind] > RANKS[result.kind]):
+            result = found
+    return result
+
+
+def _promoted(a: np.dtype, b: np.dtype) -> np.dtype:
+    if (a.kind == "f") != (b.kind == "f"):
+        return a if a.kind == "f" else b
+    both = np.promote_types(a, b)
+    if both.kind == "f" and a.kind != "f":
+        raise DTypeError("no integer type holds both of these", f"{a}, {b}", "convert one: x.long()")
+    return both
 
 
 class BookFunction(Function):

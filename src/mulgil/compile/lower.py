@@ -193,6 +193,27 @@ class Writer:
     def tanh(self, x: Any) -> Symbol:
         return self._real("tanh", x)
 
+    def floor(self, x: Any) -> Symbol:
+        return self._real("floor", x) if x.dtype.kind == "f" else x
+
+    def ceil(self, x: Any) -> Symbol:
+        return self._real("ceil", x) if x.dtype.kind == "f" else x
+
+    def trunc(self, x: Any) -> Symbol:
+        return self._real("trunc", x) if x.dtype.kind == "f" else x
+
+    def rint(self, x: Any) -> Symbol:
+        return self._real("rint", x) if x.dtype.kind == "f" else x
+
+    def isnan(self, x: Any) -> Symbol:
+        return self.emit(f"np.isnan({x.name})", bool)
+
+    def isinf(self, x: Any) -> Symbol:
+        return self.emit(f"np.isinf({x.name})", bool)
+
+    def isfinite(self, x: Any) -> Symbol:
+        return self.emit(f"np.isfinite({x.name})", bool)
+
     def sign(self, x: Any) -> Symbol:
         zero, one, minus = (self.literal(v, x.dtype) for v in (0, 1, -1))
         return self.emit(f"{one} if {x.name} > {zero} else {minus} if {x.name} < {zero} else {zero}", x.dtype)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.autograd import Tensor, apply
+from mulgil.autograd import Tensor, apply, as_tensor
 from mulgil.backend import Generator, default_generator, xp_of
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.nn import checks
@@ -28,7 +28,7 @@ from mulgil.nn.loss_functions import (
 )
 from mulgil.ops import conv, elementwise, linalg, mathematics, norm, pool, random, reduce, shape, update
 from mulgil.ops.function import Context, run, run_inplace
-from mulgil.typing import ArrayLike, Pair
+from mulgil.typing import ArrayLike, DTypeLike, Pair
 
 __all__ = [
     "accuracy", "avg_pool2d", "batch_norm", "binary_cross_entropy_with_logits", "conv2d", "cross_entropy", "dropout", "flatten", "l1_loss",
@@ -228,14 +228,14 @@ def tanh(x: ArrayLike) -> Tensor:
     return apply(_tanh, x)
 
 
-def softmax(x: ArrayLike, dim: int | None = None) -> Tensor:
-    """exp(x) / sum(exp(x)) along `dim`; None: the class axis, 1 (0 for one or three axes, as in PyTorch)."""
-    return apply(_op(reduce.Softmax, _class_axis(x, dim)), x)
+def softmax(x: ArrayLike, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`; None: the class axis, 1 (0 for one or three axes, as in PyTorch). dtype: convert to it first."""
+    return as_tensor(x).softmax(_class_axis(x, dim), dtype)
 
 
-def log_softmax(x: ArrayLike, dim: int | None = None) -> Tensor:
-    """log(softmax(x)) along `dim`, accurate where the softmax is nearly 0 or 1. None as in `softmax`."""
-    return apply(_op(reduce.LogSoftmax, _class_axis(x, dim)), x)
+def log_softmax(x: ArrayLike, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """log(softmax(x)) along `dim`, accurate where the softmax is nearly 0 or 1. None and dtype as in `softmax`."""
+    return as_tensor(x).log_softmax(_class_axis(x, dim), dtype)
 
 
 def _class_axis(x: Any, dim: int | None) -> int:

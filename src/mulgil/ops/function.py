@@ -91,6 +91,7 @@ class Function:
         elementwise: each output element depends on one element of each (broadcast) input: it can be fused, and run in blocks.
         floating: integer inputs are first cast to the default dtype, as for exp or a true division.
         promotes: inputs of several dtypes are first brought to one.
+        conditions: the first so many inputs are masks, which keep their dtype then.
         inplace: positions of the inputs that the outputs overwrite (update rules).
         view: the output shares the memory of the first input.
         twice: the text of backward also runs on Tensors, which gives second derivatives.
@@ -109,6 +110,7 @@ class Function:
     elementwise: ClassVar[bool] = False
     floating: ClassVar[bool] = False
     promotes: ClassVar[bool] = False
+    conditions: ClassVar[int] = 0
     inplace: ClassVar[tuple[int, ...]] = ()
     view: ClassVar[bool] = False
     twice: ClassVar[bool] = True

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import Any
 
+from mulgil.ops.elementwise import select
 from mulgil.ops.function import Context, Function
+from mulgil.ops.mathematics import exponent_limit
+from mulgil.ops.reduce import largest
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class NLL(Loss):
         ctx.save(x, target, *weight)
         x = _classes_first(x)
         wanted, total = self._wanted(ctx, x, target, weight)
-        terms = wanted * self.log_probability(ctx, x)
+        terms = wanted * select(ctx.xp, wanted != 0, self.log_probability(ctx, x))  # what nobody wants may be impossible, -inf
         if self.reduction == "none":
-            return -terms.sum(axis=0)
-        return -terms.sum() / total if self.reduction == "mean" else -terms.sum()
+            return 0 - terms.sum(axis=0)  # 0 -, as in PyTorch: a loss of nothing is 0.0, not -0.0
+        return (0 - terms.sum()) / total if self.reduction == "mean" else 0 - terms.sum()
 
     def backward(self, ctx, gy):
         x, target, *weight = ctx.saved
         x = _classes_first(x)
         wanted, total = self._wanted(ctx, x, target, weight)
+        if self.reduction == "mean":  # a batch that counts for nothing has no gradient, though its mean is 0 / 0
+            total = total or inf if isinstance(total, int) else ctx.xp.where(total == 0, inf, total)
         g = gy / total if self.reduction == "mean" else gy
         gtarget = None
         if ctx.needs[1]:
@@ -104,11 +109,11 @@ class CrossEntropy(NLL):
     composed = ("forward", "backward")
 
     def log_probability(self, ctx, x):
-        s = x - x.max(axis=0, keepdims=True)
+        s = x - largest(x, 0)
         return s - ctx.xp.log(ctx.xp.exp(s).sum(axis=0, keepdims=True))
 
     def gradient(self, ctx, x, wanted, g):
-        e = ctx.xp.exp(x - x.max(axis=0, keepdims=True))
+        e = ctx.xp.exp(x - largest(x, 0))
         return (e * (wanted.sum(axis=0, keepdims=True) / e.sum(axis=0, keepdims=True)) - wanted) * g
 
 
@@ -144,7 +149,7 @@ class BCEWithLogits(Loss):
 
     def backward(self, ctx, gy):
         x, target, *positive = ctx.saved
-        miss = 1 / (1 + ctx.xp.exp(ctx.xp.minimum(x, 88.0)))  # 1 - sigmoid(x)
+        miss = 1 / (1 + ctx.xp.exp(ctx.xp.minimum(x, exponent_limit(x.dtype))))  # 1 - sigmoid(x)
         g = self.scale(gy, prod(x.shape))
         gtarget = None
         if ctx.needs[1]:

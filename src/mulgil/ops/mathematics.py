@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from mulgil.ops.elementwise import Elementwise, Smooth
+from mulgil.ops.elementwise import Elementwise, Smooth, select
 
 
 class Exp(Smooth):
@@ -57,6 +58,11 @@ class Sqrt(Smooth):
         return gy / (2 * y)
 
 
+def exponent_limit(dtype: Any) -> float:
+    """The largest x whose exponential this dtype holds."""
+    return 709.0 if dtype == "float64" else 88.0
+
+
 class Sin(Smooth):
     """sin x, x in radians."""
 
@@ -81,14 +87,67 @@ class Cos(Smooth):
         return -gy * ctx.xp.sin(x)
 
 
-class Sign(Elementwise):
-    """-1, 0 or 1. No gradient: it is 0 wherever it exists."""
+class Step(Elementwise):
+    """A function whose values are constant between jumps: its gradient is 0 wherever it exists."""
+
+    def backward(self, ctx, gy):
+        return ctx.xp.zeros_like(gy)
+
+
+class Sign(Step):
+    """-1, 0 or 1."""
 
     def forward(self, ctx, x):
         return ctx.xp.sign(x)
 
-    def backward(self, ctx, gy):
-        return None
+
+class Floor(Step):
+    """The largest integer at most x."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.floor(x)
+
+
+class Ceil(Step):
+    """The smallest integer at least x."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.ceil(x)
+
+
+class Trunc(Step):
+    """x without its fraction."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.trunc(x)
+
+
+class Round(Step):
+    """The integer nearest to x; of two, the even one."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.rint(x)
+
+
+class IsNan(Elementwise):
+    """Whether x is not a number. No gradient."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.isnan(x)
+
+
+class IsInf(Elementwise):
+    """Whether x is infinite, of either sign. No gradient."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.isinf(x)
+
+
+class IsFinite(Elementwise):
+    """Whether x is a number and finite. No gradient."""
+
+    def forward(self, ctx, x):
+        return ctx.xp.isfinite(x)
 
 
 class Abs(Elementwise):
@@ -117,10 +176,10 @@ class Tanh(Smooth):
 
 
 class Sigmoid(Smooth):
-    """1 / (1 + exp(-x)). Nothing overflows: below -88 the result stays at sigmoid(-88) = 6e-39."""
+    """1 / (1 + exp(-x)). Nothing overflows: below -88 (-709 in float64) the result stays there, at 6e-39 (1e-308)."""
 
     def forward(self, ctx, x):
-        y = 1 / (1 + ctx.xp.exp(ctx.xp.minimum(-x, 88.0)))
+        y = 1 / (1 + ctx.xp.exp(ctx.xp.minimum(-x, exponent_limit(x.dtype))))
         ctx.save(y)
         return y
 
@@ -139,7 +198,7 @@ class ReLU(Elementwise):
 
     def backward(self, ctx, gy):
         (y,) = ctx.saved
-        return gy * (y > 0)
+        return select(ctx.xp, y > 0, gy)
 
 
 @dataclass(frozen=True)
@@ -154,4 +213,4 @@ class LeakyReLU(Elementwise):
 
     def backward(self, ctx, gy):
         (x,) = ctx.saved
-        return gy * (x > 0) + self.slope * gy * (x <= 0)
+        return select(ctx.xp, x > 0, gy) + self.slope * select(ctx.xp, ~(x > 0), gy)
