@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from mulgil.errors import DataError, MulgilError, OptionError
+from mulgil.files import read_json
 from mulgil.train.checkpoint import Checkpoints
-from mulgil.train.folder import RunFolder, read_json, read_lines, write_json
+from mulgil.train.folder import RunFolder, read_lines, write_json
 from mulgil.train.machine import code_version, machine
 from mulgil.train.run import Options, Run, prepare, read_state, resumed
 from mulgil.train.runs import differences, find_run, list_runs, read_run

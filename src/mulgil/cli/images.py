@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from mulgil.errors import DataError, OptionError
+from mulgil.files import open_regular
 
 MAX_PIXELS = 50_000_000
+SIDE = 1024  # pixels: larger images are made smaller first
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # pillow knows more, some of which run other programs
 INK = 0.2  # of the brightest: what is fainter is background noise
 HANDWRITING = {"mnist", "digits"}  # these sets show a digit of 20x20 pixels in the middle of 28x28, by centre of mass
 
@@ -19,11 +22,10 @@ def read_image(path: str | Path, shape: tuple[int, int] = (28, 28), centre: bool
     """A uint8 image [height, width], light on dark, and notes on what was done to it.
 
     centre: as MNIST was made, cut out what is drawn, fit it into 20/28 of the image and put its centre of mass in the middle.
-    An image that has the right size already is taken as it is (but for its polarity).
+    An image that has the right size already is taken as it is (but for its polarity). Of an animation the first frame is taken.
     Raises DataError for a file that is no image, or too large a one.
     """
-    image = _open(path)
-    notes = []
+    image, size, notes = _open(path)
     grey = np.asarray(image, np.float64)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     background = float(np.median(border))
@@ -32,42 +34,60 @@ def read_image(path: str | Path, shape: tuple[int, int] = (28, 28), centre: bool
         notes.append("dark on light, inverted")
     if grey.shape == shape:
         return grey.round().astype(np.uint8), notes
-    notes.append(f"{grey.shape[1]}x{grey.shape[0]} made {shape[1]}x{shape[0]}")
+    notes.append(f"{size[0]}x{size[1]} made {shape[1]}x{shape[0]}")
     top = grey.max()
     if top - background < 16:
         return np.zeros(shape, np.uint8), [*notes, "the image is blank"]
     ink = np.clip((grey - background) / (top - background), 0, 1)
-    if centre:
-        return _centred(ink, shape), notes
-    return _resized(_square(ink), shape), notes
+    return (_centred if centre else _fitted)(ink, shape), notes
 
 
-def _open(path: str | Path) -> Any:
-    """The file as an 8-bit grey pillow image, upright, with transparency filled."""
+def _open(path: str | Path) -> tuple[Any, tuple[int, int], list[str]]:
+    """The file as an 8-bit grey pillow image, upright, transparency filled, at most `SIDE` a side; (width, height) before that; notes."""
     try:
         from PIL import Image, ImageOps
     except ImportError:
         raise OptionError("reading images needs pillow", "it is not installed", 'pip install "mulgil[image]"') from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
-            file = Image.open(path)
-        with file:
-            if file.width * file.height > MAX_PIXELS:
-                raise DataError("an image may have 50 million pixels", f"{path}: {file.width}x{file.height}", "make it smaller")
+        # pillow warns of what it passes over in a broken file, and of sizes, for which the limit below is stricter
+        with warnings.catch_warnings(action="ignore"), open_regular(path, follow=True) as content:
+            file = Image.open(content, formats=FORMATS)
+            if not 0 < file.width * file.height <= MAX_PIXELS:
+                raise DataError("an image has 1 to 50 million pixels", f"{path}: {file.width}x{file.height}", "make it smaller")
+            notes = ["the first frame of an animation"] if getattr(file, "is_animated", False) else []
+            size = file.size
+            file.draft("L", (SIDE, SIDE))  # a JPEG need not be decoded at its full size
             image = ImageOps.exif_transpose(file)
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        got = f"{path}: {getattr(error, 'strerror', None) or error}"
+            if image.size != file.size:
+                size = size[::-1]
+            return _grey(image), size, notes
+    except DataError:
+        raise
+    except Exception as error:  # whatever a decoder says of a damaged file has one meaning
+        got = f"{path}: {getattr(error, 'strerror', None) or error or type(error).__name__}"
         rule = "predict reads image files: PNG, JPEG, GIF, BMP, TIFF, WebP"
         raise DataError(rule, got, "look at the path, or convert the file") from None
-    if image.mode in ("I", "F", "I;16", "I;16L", "I;16B"):
-        values = np.asarray(image, np.float64)
+
+
+def _grey(image: Any) -> Any:
+    """Any mode -> "L": 8 bits of grey."""
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):  # 16 bits and more: what is darkest becomes black, what is brightest white
+        values = np.asarray(_smaller(image if image.mode in ("I", "F") else image.convert("I")), np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are infinite or not numbers")
         low, high = values.min(), values.max()
         return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
-        return _filled(image.convert("RGBA"))
-    return image.convert("L")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        return _filled(_smaller(image.convert("RGBA")))
+    return _smaller(image.convert("L"))
+
+
+def _smaller(image: Any) -> Any:
+    """At most `SIDE` pixels a side: what follows takes ten times an image's memory, and needs no more."""
+    factor = -(-max(image.size) // SIDE)
+    return image if factor < 2 else image.reduce((min(factor, image.width), min(factor, image.height)))
 
 
 def _filled(image: Any) -> Any:
@@ -95,10 +115,14 @@ def _centred(ink: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return out
 
 
-def _square(ink: np.ndarray) -> np.ndarray:
-    side = max(ink.shape)
-    before = [(side - n) // 2 for n in ink.shape]
-    return np.pad(ink, [(b, side - n - b) for b, n in zip(before, ink.shape, strict=True)])
+def _fitted(ink: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The whole of it in the middle of a dark image, as large as goes: scaled first, so that a long strip never becomes a huge square."""
+    scale = min(new / old for new, old in zip(shape, ink.shape, strict=True))
+    height, width = (min(max(1, round(n * scale)), most) for n, most in zip(ink.shape, shape, strict=True))
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    out = np.zeros(shape, np.uint8)
+    out[top : top + height, left : left + width] = _resized(ink, (height, width))
+    return out
 
 
 def _resized(ink: np.ndarray, size: tuple[int, int]) -> np.ndarray:

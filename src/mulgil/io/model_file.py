@@ -9,6 +9,7 @@ Format: https://github.com/huggingface/safetensors
 from __future__ import annotations
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -20,13 +21,14 @@ import numpy as np
 from mulgil import nn
 from mulgil.autograd import Tensor
 from mulgil.errors import ModelFileError
-from mulgil.files import atomic_file
+from mulgil.files import MAX_JSON, atomic_file, open_regular, parse_json
 from mulgil.io.decode import Decoder, by_name
-from mulgil.io.encode import Encoder
+from mulgil.io.encode import MAX_DEPTH, Encoder
 from mulgil.typing import DeviceLike
 
 FORMAT = 1
-MAX_HEADER = 100_000_000  # bytes, the limit of safetensors' readers
+MAX_HEADER = MAX_JSON  # bytes
+MAX_NESTING = 4 * MAX_DEPTH  # values inside values of the header's JSON, which has two or three for each of the object's
 DTYPES = {"BOOL", "U8", "I8", "U16", "I16", "F16", "U32", "I32", "F32", "U64", "I64", "F64"}
 OURS = {"mulgil", "object", "crc32"}  # the strings of the metadata
 PathLike = str | os.PathLike[str]
@@ -62,7 +64,7 @@ def save(obj: Any, path: PathLike, info: Mapping[str, Any] | None = None) -> Non
     start, tensors = _in_order(to_bytes(encoder.arrays, metadata))
     if len(start) > MAX_HEADER:
         got = f"{len(start):,} bytes of settings and names"
-        raise ModelFileError("save: all but the tensors may take 100 MB", got, "make arrays of long lists of numbers")
+        raise ModelFileError("save: all but the tensors may take 16 MB", got, "make arrays of long lists of numbers")
     with atomic_file(path) as file:
         file.write(start)
         file.write(tensors)
@@ -174,7 +176,7 @@ def _read(path: Path, tensors: bool = True) -> tuple[dict | None, dict[str, np.n
             names = list(file.keys()) if tensors else []
             _refuse_dtypes(path, {name: file.get_slice(name).get_dtype() for name in names})
             arrays = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError, MemoryError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None  # its text may hold the whole header
     if header is not None and tensors:
         found = {name: _checksum(array) for name, array in arrays.items()}
@@ -197,8 +199,8 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict:
     if metadata.get("crc32") != str(zlib.crc32(text.encode())):
         raise _damaged(path, "the checksum of the header does not match")
     try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(text, MAX_NESTING)
+    except ValueError as error:
         raise _damaged(path, str(error)) from None
     parts = {"root": object, "modules": list, "checksums": dict, "info": dict}
     if not (isinstance(header, dict) and all(name in header and isinstance(header[name], kind) for name, kind in parts.items())):
@@ -207,18 +209,34 @@ def _header(path: Path, metadata: Mapping[str, str]) -> dict:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Name the usual strangers before the safetensors reader gives up on them with a riddle."""
+    """Name the usual strangers before the safetensors reader gives up on them with a riddle, or takes all of the memory for one."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(16)
+        with open_regular(path, follow=True) as file:
+            start, size = file.read(16), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelFileError("load: the model file must be there and readable", f"{path}: {error.strerror}", "look at the path") from None
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{":  # so begins a safetensors file, whatever the length before it looks like
+        if header > MAX_HEADER:
+            raise _damaged(path, f"its header claims {header:,} bytes, of {MAX_HEADER:,} that it may have")
+        if size - header > _memory():
+            raise _damaged(path, f"its {size:,} bytes are more than this machine's memory")
+    elif start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise ModelFileError(
             "load: model files are safetensors, and pickles are not opened because they can run code",
             f"{path} is a pickle or a zip, as torch.save writes it",
             "in PyTorch: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')",
         )
+    else:
+        raise _damaged(path, f"it begins with {start[:8].hex(' ')}, and then with no header" if start else "it is empty")
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _refuse_dtypes(path: Path, dtypes: Mapping[str, str]) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mulgil.errors import DataError
-from mulgil.files import atomic_file, cache_folder
+from mulgil.files import atomic_file, cache_folder, open_regular
 
 MAGIC = b"mulgil kernel 1\n"
 LIMIT = 256 << 20  # bytes: beyond this the entries that were longest without use are removed
@@ -212,11 +212,10 @@ def is_private(status: os.stat_result, secret: bool = False) -> bool:
 
 def own_file(path: Path, most: int, secret: bool = False) -> bytes | None:
     """The content of a plain file of the user's own; None for anything else, and for more than `most` bytes."""
-    plain = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, and no waiting at a pipe
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | plain)) as file:
+        with open_regular(path) as file:
             status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or not is_private(status, secret) or status.st_size > most:
+            if not is_private(status, secret) or status.st_size > most:
                 return None
             return file.read(most)
     except OSError:

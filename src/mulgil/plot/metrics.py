@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from array import array
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mulgil.errors import DataError, OptionError
-from mulgil.files import atomic_file
+from mulgil.files import atomic_file, read_regular
+from mulgil.npz import MAX_BYTES, read_npz
 
 ARRAYS = ("batch_data", "batch_domain", "epoch_data", "epoch_domain")
 SUMS = ("running_weighted_sum", "total_weighting", "cnt_since_epoch")
@@ -66,7 +65,7 @@ class LiveMetric:
             numbers = np.asarray(state.get("batch_domain", np.arange(1, len(values) + 1)))
             if not (values.shape == numbers.shape == (len(values),) and ends.shape == means.shape == (len(ends),)):
                 raise ValueError("arrays of different lengths")
-            metric._batch_y, metric._epoch_y = array("d", values.tolist()), array("d", means.tolist())
+            metric._batch_y, metric._epoch_y = array("d", values.tobytes()), array("d", means.tobytes())
             metric._batch_x, metric._epoch_x = (array("q", map(int, a.tolist())) for a in (numbers, ends))
             metric._sum, metric._weight, metric._count = (kind(state[key]) for kind, key in zip((float, float, int), SUMS, strict=True))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -191,8 +190,7 @@ def load_metrics(path: str | os.PathLike) -> Metrics:
     """Read a file of `save_metrics` (or noggin's). No code runs from it. Raises DataError, which says what is wrong with it."""
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {key: file[key] for key in file.files}
+        data = read_npz(read_regular(path, MAX_BYTES, follow=True))
         separator = data.pop("sep").item()
         parts: dict[str, dict] = {part: {str(name): {} for name in data.pop(f"{part}_order").tolist()} for part in ("train", "test")}
         for key, value in data.items():
@@ -203,7 +201,8 @@ def load_metrics(path: str | os.PathLike) -> Metrics:
                 LiveMetric.from_dict(metric)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file", hint="save_metrics writes one") from None
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, DataError) as error:
+        got = error.strerror if isinstance(error, OSError) else error.got if isinstance(error, DataError) else f"{error}"
         hint = "use another copy; save_metrics writes such a file"
-        raise DataError(f"{path}: this is not a file of metrics, or it is damaged", f"{type(error).__name__}: {error}", hint) from error
+        raise DataError(f"{path}: this is not a file of metrics, or it is damaged", got, hint) from error
     return Metrics(parts["train"], parts["test"])

@@ -6,17 +6,18 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from mulgil.errors import DataError, OptionError
-from mulgil.files import atomic_file
+from mulgil.files import atomic_file, open_regular, parse_json, read_json, read_text, refuse_link
 from mulgil.train.callbacks import Callback
 from mulgil.train.logs import epoch_record
 from mulgil.train.machine import code_version, machine
 
 FORMAT = 1
+MAX_LINE = 1 << 16  # bytes of an epoch's line
 TIMES = ("images_per_second", "seconds")  # what no seed repeats
 
 
@@ -40,6 +41,8 @@ class RunFolder:
 
         Raises DataError where it cannot be made or written, OptionError where `out` holds a run already.
         """
+        if out is not None:
+            refuse_link(out)
         try:
             folder = cls(out) if out is not None else cls._new(Path(base), recipe)
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -52,7 +55,7 @@ class RunFolder:
 
     def refuse_another(self) -> None:
         """Raise OptionError if a run was begun here."""
-        if self.config.exists():
+        if os.path.lexists(self.config):
             hint = f"go on with it: mulgil train --resume {self.path}; or choose another folder"
             raise OptionError("a new run needs a folder of its own", f"{self.path} holds a run already", hint)
 
@@ -71,24 +74,30 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run that was begun. Raises DataError where there is none."""
+        """The folder of a run that was begun. Raises DataError where there is none, or it is a link."""
         folder = cls(path)
-        if not folder.config.is_file():
-            got = "there is no config.json" if folder.path.is_dir() else "there is no such folder"
+        folder.refuse_links()
+        if not os.path.lexists(folder.config):
+            got = "there is no config.json" if os.path.isdir(path) else "there is no such folder"
             raise DataError("a run's folder holds its config.json", f"{folder.path}: {got}", "mulgil runs list shows the runs")
         return folder
+
+    def refuse_links(self) -> None:
+        """Raise DataError where the folder, or the one of its checkpoints, is a link."""
+        for folder in (self.path, self.checkpoints):
+            refuse_link(folder)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the folder alone; the system lets go of it when the process ends, however it ends.
 
-        Raises OptionError while another process holds it.
+        Raises OptionError while another process holds it, DataError where it is a link or cannot be written.
         """
-        path = self.path / ".lock"
+        self.refuse_links()
         try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed below)
+            file = open_regular(self.path / ".lock", "a+b")
         except OSError as error:
-            raise _no_folder(self.path, error) from error
+            raise _no_folder(self.path / ".lock", error) from error
         with file:
             for _ in range(4):  # `is_held` of another process is over in an instant
                 if _hold(file):
@@ -96,11 +105,11 @@ class RunFolder:
                 time.sleep(0.05)
             else:
                 file.seek(0)
-                holder = file.read(100).strip() or "another process"
+                holder = file.read(100).decode(errors="replace").strip() or "another process"
                 hint = "wait until it has ended, or choose another folder"
                 raise OptionError("two runs cannot share a folder", f"{self.path} is in use by {holder}", hint)
             file.truncate(0)
-            file.write(f"process {os.getpid()} since {time.strftime('%H:%M:%S')}")
+            file.write(f"process {os.getpid()} since {time.strftime('%H:%M:%S')}".encode())
             file.flush()
             try:
                 yield
@@ -110,7 +119,7 @@ class RunFolder:
     def is_held(self) -> bool:
         """Whether a process works in it."""
         try:
-            with open(self.path / ".lock", encoding="utf-8") as file:
+            with open_regular(self.path / ".lock") as file:
                 return not _hold(file)
         except OSError:
             return False
@@ -136,8 +145,12 @@ class RunFolder:
     def tidy(self) -> None:
         """Before a run goes on: remove what a killed process left half written, and the summary of an end that no longer holds."""
         for part in (*self.path.glob(".*.part"), *self.checkpoints.glob(".*.part")):
-            part.unlink(missing_ok=True)
-        self.summary.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot go harms nobody
+                part.unlink()
+        try:
+            self.summary.unlink(missing_ok=True)
+        except OSError as error:
+            raise _no_folder(self.summary, error) from error
 
     def changes(self) -> list[str]:
         """What is another here than where the run began, a line each: with it, the same seed may give other last bits."""
@@ -174,8 +187,8 @@ class RunLog(Callback):
         for path, rows, row in ((self.folder.metrics, self.records, record), (self.folder.times, self.times, times)):
             rows.append(row)
             try:
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write(_line(row))
+                with open_regular(path, "ab") as file:
+                    file.write(_line(row).encode())
             except OSError as error:
                 got = f"{path}: {error.strerror}"
                 raise DataError("the run's figures cannot be written", got, "free some space on that disk") from error
@@ -193,15 +206,17 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a .jsonl file; a last one that was cut off is left out. Raises DataError for another damage."""
-    lines, text = [], _read(path)
+    lines, text = [], read_text(path)
     whole = text.split("\n")[:-1]
     for number, line in enumerate(whole, 1):
         try:
-            value = json.loads(line)
+            if len(line) > MAX_LINE:
+                raise ValueError(f"longer than {MAX_LINE:,} letters")
+            value = parse_json(line)
             if not isinstance(value, dict):
                 raise ValueError("not an object")
             lines.append(value)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise DataError("each line of the file must be a JSON object", f"{path}, line {number}: {error}") from None
     return lines
 
@@ -210,26 +225,6 @@ def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
     with atomic_file(path) as file:
         file.write((json.dumps(value, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises DataError where the file is missing, damaged or something else."""
-    try:
-        value = json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError("the file must be whole JSON", f"{path}: {error}") from None
-    if not isinstance(value, dict):
-        raise DataError("the file must hold a JSON object", f"{path}: a {type(value).__name__}")
-    return value
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError("the file must be there and readable", f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError("the file must be UTF-8 text", f"{path}: {error.reason}") from None
 
 
 def _no_folder(path: Path, error: OSError) -> DataError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mulgil.errors import DataError
-from mulgil.train.folder import RunFolder, read_json, read_lines
+from mulgil.files import read_json
+from mulgil.train.folder import RunFolder, read_lines
 
 NOT_COMPARED = ("train_images", "test_images", "epochs")
 
@@ -37,7 +39,9 @@ class RunFacts:
     def figure(self, name: str) -> float | None:
         """A figure of the end: from the summary, else of the last epoch that there is."""
         value = self.summary.get(name, self.lines[-1].get(name) if self.lines else None)
-        return float(value) if isinstance(value, (int, float)) else None
+        with suppress(OverflowError):  # a whole number of hundreds of digits
+            return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+        return None
 
     @property
     def epochs(self) -> str:
@@ -50,12 +54,16 @@ def read_run(path: str | os.PathLike[str]) -> RunFacts:
     """What stands in a run's folder; never raises for what a file holds."""
     folder, problems = RunFolder(path), []
     found: dict[str, Any] = {}
+    try:
+        folder.refuse_links()
+    except DataError as error:
+        return RunFacts(folder, "damaged", problems=(f"{error.rule}: {error.got}",))
     for name, file, read in (
         ("config", folder.config, lambda path: folder.read_config()),
         ("summary", folder.summary, read_json),
         ("lines", folder.metrics, read_lines),
     ):
-        if not file.exists():
+        if not os.path.lexists(file):
             continue
         try:
             found[name] = read(file)
@@ -65,7 +73,7 @@ def read_run(path: str | os.PathLike[str]) -> RunFacts:
         problems.append(f"parts are missing: {folder.summary}")
     settings = found.get("config", {}).get("settings", {})
     held = folder.is_held()
-    if not folder.config.exists():
+    if not os.path.lexists(folder.config):
         problems.append("there is no config.json")
     state = "running" if held else "damaged" if problems else "unfinished"
     if not held and not problems and "summary" in found:
@@ -76,20 +84,20 @@ def read_run(path: str | os.PathLike[str]) -> RunFacts:
 def list_runs(base: str | os.PathLike[str] = "runs") -> list[RunFacts]:
     """The runs of a folder of runs, the oldest first. Folders that hold nothing of a run are left out."""
     base = Path(base)
-    if not base.is_dir():
+    if not os.path.isdir(base):
         return []
     try:
-        paths = sorted(path for path in base.iterdir() if path.is_dir())
+        paths = sorted(path for path in base.iterdir() if os.path.isdir(path))
     except OSError as error:
         raise DataError("the folder of runs must be readable", f"{base}: {error.strerror}") from error
     traces = ("config.json", "metrics.jsonl", "summary.json", "checkpoints", "model.safetensors")
-    return [read_run(path) for path in paths if any((path / name).exists() for name in traces)]
+    return [read_run(path) for path in paths if any(os.path.lexists(path / name) for name in traces)]
 
 
 def find_run(name: str, base: str | os.PathLike[str] = "runs") -> RunFacts:
     """A run by its path, or by its name in `base`. Raises DataError where there is none."""
     for path in (Path(name), Path(base) / name):
-        if path.is_dir():
+        if os.path.isdir(path):
             return read_run(path)
     raise DataError("there is no such run", name, "mulgil runs list shows the runs")
 

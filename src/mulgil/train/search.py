@@ -47,6 +47,26 @@ def parse_space(settings: Sequence[str]) -> Space:
     return space
 
 
+def read_space(found: Mapping[str, Any]) -> Space:
+    """A space as a file holds it, each value looked at as if a person had written it. Raises OptionError for what no space is."""
+    space: Space = {}
+    for name, how in found.items():
+        if name not in KINDS or not isinstance(how, dict):
+            raise OptionError("there is no such setting to sweep over", repr(name), f"one of {', '.join(KINDS)}")
+        if isinstance(values := how.get("values"), list) and values:
+            space[name] = {"values": [_value(name, str(value)) for value in values]}
+        else:
+            space[name] = {end: _value(name, str(how.get(end))) for end in ("low", "high")}
+    return space
+
+
+def read_trial(found: Any, space: Space) -> Trial:
+    """A trial of a space, as a file holds it. Raises OptionError for another one."""
+    if not isinstance(found, dict) or found.keys() != space.keys():
+        raise OptionError(f"a trial has a value for each of {', '.join(space)}", repr(found)[:100])
+    return {name: _value(name, str(found[name])) for name in space}
+
+
 def _value(name: str, text: str) -> Any:
     kind, text = KINDS[name], text.strip()
     try:

@@ -17,13 +17,14 @@ from threading import Event, Lock
 from typing import Any
 
 from mulgil.errors import DataError, OptionError
-from mulgil.files import atomic_file
+from mulgil.files import atomic_file, read_json, refuse_link
 from mulgil.native.threads import cores
-from mulgil.train.folder import RunFolder, read_json, write_json
+from mulgil.train.folder import RunFolder, write_json
 from mulgil.train.runs import RunFacts, read_run
-from mulgil.train.search import OptunaSearch, Space, Trial, plan
+from mulgil.train.search import SEARCHES, OptunaSearch, Space, Trial, plan, read_space, read_trial
 
 FORMAT = 1
+OPTIONS = ("recipe", "data", "data_root", "epochs", "batch_size", "lr", "optimizer", "seed", "compiled")  # of `mulgil train`
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 FIGURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
@@ -57,7 +58,7 @@ class Sweep:
             OptunaSearch(space, seed)  # is it there at all?
         folder = RunFolder.create(path, str(options.get("recipe") or "sweep"), base="sweeps")
         sweep = cls(folder.path, dict(options), space, search, count, seed, trials)
-        if sweep.file.exists():
+        if os.path.lexists(sweep.file):
             hint = f"go on with it: mulgil sweep --resume {folder.path}"
             raise OptionError("a sweep needs a folder of its own", f"{folder.path} holds one already", hint)
         sweep.write()
@@ -66,17 +67,24 @@ class Sweep:
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> Sweep:
         """The sweep of a folder. Raises DataError where there is none, or sweep.json is damaged."""
+        refuse_link(path)
         file = Path(path) / "sweep.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise DataError("a sweep's folder holds its sweep.json", f"{path}: there is none", "mulgil sweep --set ... begins one")
         facts = read_json(file)
         try:
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']!r}")
-            names = ("options", "space", "search", "count", "seed", "trials")
-            return cls(Path(path), **{name: facts[name] for name in names})
-        except (KeyError, ValueError) as error:
-            raise DataError("sweep.json must be as the sweep wrote it", f"{file}: {error}") from None
+            options, space, search, count, seed = (facts[name] for name in ("options", "space", "search", "count", "seed"))
+            if not all(name in OPTIONS and (value is None or isinstance(value, (int, float, str))) for name, value in options.items()):
+                raise ValueError("options that `mulgil train` does not have")
+            if search not in SEARCHES or type(seed) is not int or not (count is None or type(count) is int):
+                raise ValueError("another search, seed or number of trials than a sweep has")
+            space = read_space(space)
+            return cls(Path(path), options, space, search, count, seed, [read_trial(trial, space) for trial in facts["trials"]])
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            got = f"{error.rule}: {error.got}" if isinstance(error, OptionError) else f"{type(error).__name__}: {error}"
+            raise DataError("sweep.json must be as the sweep wrote it", f"{file}: {got}") from None
 
     @property
     def file(self) -> Path:
@@ -93,7 +101,7 @@ class Sweep:
     def facts(self, number: int) -> RunFacts | None:
         """What became of a trial; None if it was not begun."""
         path = self.folder(number)
-        return read_run(path) if (path / "config.json").exists() else None
+        return read_run(path) if os.path.lexists(path / "config.json") else None
 
     # ------------------------------------------------------------------ running
     def run(self, jobs: int = 1, say: Callable[[str], None] = print) -> bool:

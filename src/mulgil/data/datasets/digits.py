@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from mulgil.data.datasets.images import ImageDataset
+from mulgil.errors import DataError
+from mulgil.npz import read_npz
 
 __all__ = ["Digits"]
 
@@ -41,9 +43,14 @@ class Digits(ImageDataset):
         target_transform: Callable[[int], Any] | None = None,
         download: bool = False,
     ):
-        with (files(__package__) / "digits.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        try:
+            archive = read_npz((files(__package__) / "digits.npz").read_bytes())
             chosen = archive["test"] != train
             small, labels = archive["images"][chosen], archive["labels"][chosen]
+            if small.shape[1:] != (8, 8) or labels.shape != small.shape[:1] or max(small.max() - 16, labels.max() - 9) > 0:
+                raise ValueError("other arrays than were packed")
+        except (ValueError, KeyError, IndexError) as error:
+            raise DataError("digits.npz, inside the package, must be whole", str(error), "pip install --force-reinstall mulgil") from error
         super().__init__(show_at_28(small), labels, train, transform, target_transform)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mulgil.errors import DataError
-from mulgil.files import atomic_file
+from mulgil.files import atomic_file, open_regular
 
 _PIECE = 1 << 16
 
@@ -96,7 +96,7 @@ def matches(path: Path, file: Published) -> bool:
     """Whether the file at `path`, packed or not, holds the published bytes (where no sha256 is known: as many of them)."""
     digest, size = hashlib.sha256(), 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        with open_regular(path, follow=True) as raw, gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as stream:
             while size <= file.size and (block := stream.read(_PIECE)):
                 digest.update(block)
                 size += len(block)

@@ -29,7 +29,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mulgil.errors import DataError
-from mulgil.files import atomic_file
+from mulgil.files import atomic_file, open_regular
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_BYTES = 1 << 30  # more than any published IDX set of small images; a header that asks for more is refused
@@ -107,7 +107,7 @@ def write_idx(path: str | os.PathLike, array: np.ndarray) -> None:
 def _opened(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, int]]:
     """The decompressed stream of a file and the number of bytes that it can hold at most; every failure becomes a DataError."""
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path, follow=True) as raw:
             size = os.fstat(raw.fileno()).st_size
             packed = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
@@ -121,7 +121,8 @@ def _opened(path: str | os.PathLike) -> Iterator[tuple[BinaryIO, int]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the gzip data is damaged or cut short", str(error), _AGAIN) from error
     except OSError as error:
-        raise DataError(f"{path}: the file cannot be read", str(error), "check that it is a file and that you may read it") from error
+        got = error.strerror or str(error)
+        raise DataError(f"{path}: the file cannot be read", got, "check that it is a file and that you may read it") from error
 
 
 def _read_header(stream: BinaryIO, path: str | os.PathLike, ndim: int | None, max_bytes: int) -> IdxHeader:
