@@ -123,7 +123,7 @@ def play(text: str, compile_it: bool) -> Seen:
             ran = next(counter)
             shown: dict[str, Any] = {}
             try:
-                result = step(*arguments)
+                result = step(**arguments) if isinstance(arguments, dict) else step(*arguments)
                 kept.append(result)
                 shown.update(leaves(result, "result"))
             except Exception as error:

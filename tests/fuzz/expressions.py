@@ -42,7 +42,7 @@ def row(program: Any) -> str:
 
 @dataclass(frozen=True)
 class Input:
-    """What comes from outside an expression. role: "argument", "state", "parameter", or "number" (kind: a text for each call)."""
+    """What comes from outside an expression. role: "argument", "state", "parameter", or "static" (kind: a text for each call)."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -53,7 +53,7 @@ class Input:
     role: str = "argument"
 
     def text(self, call: Call, number: int) -> str:
-        if self.role == "number":
+        if self.role == "static":
             values = self.kind.split("|")
             return values[call.seed % len(values)]
         shape = tuple(dict(call.lengths).get(n, n) for n in self.shape)
@@ -85,11 +85,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Call:
-    """One call. seed: of its values. lengths: axes of this length get that length. layout: of all arguments, if any."""
+    """One call.
+
+    seed: of its values. lengths: axes of this length get that length. layout: of all arguments, if any. twice: pairs of arguments
+    (later, earlier), of which the later is the earlier one itself, or shares its memory if it is marked with "*".
+    """
 
     seed: int
     lengths: tuple[tuple[int, int], ...] = ()
     layout: str = ""
+    twice: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,8 @@ class Expression:
     """A function as data.
 
     outputs: names that it returns. losses: (text, name), whose sum is differentiated. how: "grad", "backward", "second" (gradients of
-    gradients), or "". form: of the result. passing: of the arguments ("flat", "list" or "dict").
+    gradients), or "". form: of the result. passing: of the arguments ("flat", "list", "dict" or "keywords").
+    state: the text of what `compile` is told to own.
     """
 
     inputs: tuple[Input, ...]
@@ -108,6 +114,7 @@ class Expression:
     how: str = ""
     form: str = "tuple"
     passing: str = "flat"
+    state: str = "list(vars(w).values())"
 
     # ---- text
 
@@ -129,15 +136,26 @@ class Expression:
         parts = ["def build():", f"    w = SimpleNamespace({', '.join(made)})", f"    def function({head}):"]
         parts += [f"        {line}" for line in body]
         parts += ["    return function, w", "", "def compiled(function, w):"]
-        parts += ["    return mulgil.compile(function, state=list(vars(w).values()))", ""]
+        parts += [f"    return mulgil.compile(function, state={self.state})", ""]
         for k, call in enumerate(self.calls):
-            values = {i.name: i.text(call, number[i.name]) for i in given}
+            values = self._values(call, {i.name: i.text(call, number[i.name]) for i in given})
             parts += [f"def call{k}(w):", f"    return {self._passed(values)}"]
-        situations = len({(c.lengths, *(i.text(c, 0) for i in self.inputs if i.role == "number")) for c in self.calls})
+        situations = len({(c.lengths, *(i.text(c, 0) for i in self.inputs if i.role == "static")) for c in self.calls})
         parts += ["", f"CALLS = [{', '.join(f'call{k}' for k in range(len(self.calls)))}]", f"SITUATIONS = {situations}"]
         return module(parts)
 
+    @staticmethod
+    def _values(call: Call, texts: dict[str, str]) -> dict[str, str]:
+        for later, earlier in call.twice:
+            name = earlier.strip("*")
+            if later in texts and name in texts and not texts[name].startswith("("):
+                texts[later] = f"Tensor({name}.array)" if "*" in earlier else name
+                texts[name] = f"({name} := {texts[name]})"
+        return texts
+
     def _passed(self, values: dict[str, str]) -> str:
+        if self.passing == "keywords" and values:
+            return f"dict({', '.join(f'{n}={v}' for n, v in values.items())})"
         if self.passing == "list" and values:
             return f"([{', '.join(values.values())}],)"
         if self.passing == "dict" and values:
@@ -179,7 +197,7 @@ class Expression:
 
     def size(self) -> int:
         shapes = sum(sum(i.shape) + (i.kind != "normal") + (i.layout != "C") + 2 * i.grad + (i.role != "argument") for i in self.inputs)
-        calls = sum(3 + 2 * bool(c.lengths) + bool(c.layout) for c in self.calls)
+        calls = sum(3 + 2 * bool(c.lengths) + bool(c.layout) + bool(c.twice) for c in self.calls)
         return 20 * len(self.lines) + 5 * len(self.inputs) + shapes + calls + 4 * len(self.outputs) + 4 * len(self.losses) + len(self.how)
 
     def smaller(self) -> Iterator[Expression]:
@@ -198,8 +216,10 @@ class Expression:
         yield from self._without_lines()
         yield from self._plainer_inputs()
         for k, call in enumerate(self.calls):
-            if call.lengths or call.layout:
+            if call.lengths or call.layout or call.twice:
                 yield replace(self, calls=(*self.calls[:k], Call(call.seed), *self.calls[k + 1 :]))
+            for plainer in (replace(call, lengths=()), replace(call, layout=""), replace(call, twice=())):
+                yield replace(self, calls=(*self.calls[:k], plainer, *self.calls[k + 1 :]))
         if self.form not in ("tuple", "single") or self.passing != "flat":
             yield replace(self, form="tuple", passing="flat")
         if len(self.outputs) == 1 and not self.how and self.form != "single":
@@ -230,7 +250,7 @@ class Expression:
             plainer = [replace(i, **change) for change in ({"kind": "normal"}, {"layout": "C"}, {"role": "argument"}, {"grad": False})]
             for axis, n in enumerate(i.shape):
                 plainer += [replace(i, shape=(*i.shape[:axis], m, *i.shape[axis + 1 :])) for m in (1, 2) if m < n]
-            if i.role == "number":
+            if i.role == "static":
                 plainer = [replace(i, kind=i.kind.partition("|")[0])]
             for other in plainer:
                 if other != i:

@@ -15,7 +15,7 @@ from mulgil import Parameter, Tensor
 from tests.fuzz import own
 from tests.fuzz.check import play
 from tests.fuzz.expressions import Call, Expression, Input, Line
-from tests.fuzz.operands import OPERANDS, OPTIONS
+from tests.fuzz.operands import OPERANDS, OPTIONS, PASSED
 from tests.fuzz.values import LAYOUTS, draw
 from tests.fuzz.vocabulary import EXPRESSIONS, LOSSES, STATEMENTS
 
@@ -98,12 +98,8 @@ class Growth:
             text += literal
             if name is None:
                 continue
-            if name in operands or name == "scalar":
-                number = None if name in operands else self.number()
-                if number is None and name == "scalar":
-                    text += str(OPTIONS[name](self.rng, x))
-                    continue
-                used = operands.get(name) or str(number)
+            used = operands.get(name) or self.static(name)
+            if used:
                 if used not in uses:
                     uses.append(used)
                 text += f"{{{uses.index(used)}}}"
@@ -142,13 +138,13 @@ class Growth:
         self.values[i.name] = self.scope[i.name] = value
         return i.name
 
-    def number(self) -> str | None:
-        """The name of a Python number that is an argument, now and then."""
-        if self.rng.random() > 0.06 or len(self.inputs) >= 9:
+    def static(self, option: str) -> str | None:
+        """The name of an argument that is not a Tensor and holds this option, now and then."""
+        if option not in PASSED or self.rng.random() > 0.04 or len(self.inputs) >= 9:
             return None
-        i = Input(f"n{len(self.inputs)}", kind=self.rng.choice(("2|2|3", "0.5|1|1.0", "True|1|1.0", "-1", "2|0.5")), role="number")
+        i = Input(f"n{len(self.inputs)}", kind=self.rng.choice(PASSED[option]), role="static")
         self.inputs.append(i)
-        self.scope[i.name] = eval(i.kind.split("|")[0])
+        self.scope[i.name] = eval(i.kind.split("|")[0], {"np": np})
         return i.name
 
 
@@ -170,6 +166,8 @@ def generate(seed: str) -> Expression:
     losses = tuple((rng.choice(LOSSES), n) for n in floats[:2])
     how = rng.choice(("grad", "grad", "backward", "backward", "second")) if growth.wants_gradients and losses else ""
     calls = [Call(k) for k in range(rng.randint(3, 6))]
+    if rng.random() < 0.1:
+        calls = _given_twice(growth.inputs, calls, rng)
     if rng.random() < 0.15:
         calls = [replace(c, layout=rng.choice(list(LAYOUTS))) if rng.random() < 0.6 else c for c in calls]
     made = Expression(
@@ -180,9 +178,30 @@ def generate(seed: str) -> Expression:
         losses if how else (),
         how,
         rng.choice(("single", "tuple", "tuple", "list", "dict", "nested")),
-        rng.choice(("flat", "flat", "flat", "flat", "list", "dict")),
+        rng.choice(("flat", "flat", "flat", "flat", "list", "dict", "keywords")),
+        rng.choice(("list(vars(w).values())", "list(vars(w).values())", "vars(w)", "w")),
     )
-    return _other_lengths(_differentiable(made, rng), rng)
+    return _other_lengths(_differentiable(_steady(made), rng), rng)
+
+
+def _given_twice(inputs: list[Input], calls: list[Call], rng: Random) -> list[Call]:
+    """At some calls one Tensor is given for two arguments, or two Tensors share memory."""
+    given = [i for i in inputs if i.role == "argument"]
+    alike = [
+        (b.name, a.name) for k, a in enumerate(given) for b in given[k + 1 :] if (a.shape, a.dtype, a.grad) == (b.shape, b.dtype, b.grad)
+    ]
+    if not alike:
+        return calls
+    later, earlier = rng.choice(alike)
+    pair = ((later, earlier if rng.random() < 0.6 else earlier + "*"),)
+    return [replace(c, twice=pair) if rng.random() < 0.5 else c for c in calls]
+
+
+def _steady(e: Expression) -> Expression:
+    """With arguments that keep their value where eager mode refuses another one."""
+    if not any(i.role == "static" for i in e.inputs) or not _raises(replace(e, how="", losses=())):
+        return e
+    return replace(e, inputs=tuple(replace(i, kind=i.kind.partition("|")[0]) if i.role == "static" else i for i in e.inputs))
 
 
 def _differentiable(e: Expression, rng: Random) -> Expression:

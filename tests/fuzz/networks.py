@@ -11,7 +11,8 @@ from tests.fuzz.check import play
 from tests.fuzz.expressions import module
 from tests.fuzz.layers import CHANGES, LAYERS, LOSSES, OPTIMIZERS, PARAMETERS, SCHEDULES, Layer, Shape, sequence
 
-STATES = ("[w.model, w.optimizer]", "[w.model, w.optimizer]", "vars(w)", "[[w.model], {'optimizer': w.optimizer}]", "w")
+ITSELF = "the model itself"
+STATES = ("[w.model, w.optimizer]", "[w.model, w.optimizer]", "vars(w)", "[[w.model], {'optimizer': w.optimizer}]", "w", ITSELF)
 ZEROING = ("optimizer.zero_grad()", "optimizer.zero_grad()", "model.zero_grad()", "optimizer.zero_grad(set_to_none=False)", "")
 CLIPPING = ("nn.utils.clip_grad_norm_(model.parameters(), 0.5)", "nn.utils.clip_grad_value_(model.parameters(), 0.05)")
 UPDATES = (
@@ -74,12 +75,15 @@ class Network:
             head.append(f"    schedule = {self.schedule}")
             names.append("schedule")
         saved = ["saved=own.copied(model.state_dict())"] * any("saved" in change for c in self.calls for change in c.changes)
-        head += [f"    w = SimpleNamespace({', '.join([*(f'{n}={n}' for n in names), *saved])})", "    def function(x, t):"]
+        head += [f"    w = SimpleNamespace({', '.join([*(f'{n}={n}' for n in names), *saved])})", "    def function(x, t=None):"]
         head += [f"        {line}" for line in ["ran()"] * counted + self._step()] + ["    return function, w", ""]
-        head += ["def compiled(function, w):", f"    return mulgil.compile(function, state={self.state})", ""]
+        whole = self.state == ITSELF and not self.update
+        given = "w.model" if whole else f"function, state={self.state if self.state != ITSELF else STATES[0]}"
+        head += ["def compiled(function, w):", f"    return mulgil.compile({given})", ""]
         for k, call in enumerate(self.calls):
             head += [f"def call{k}(w):", *(f"    {change}" for change in self._changes(k))]
-            head.append(f"    return Tensor(draw({(call.batch, *self.shape)}, {self.dtype!r}, {2 * call.seed})), {self._target(call)}")
+            target = "" if self.state == ITSELF and not self.update else f" {self._target(call)}"
+            head.append(f"    return Tensor(draw({(call.batch, *self.shape)}, {self.dtype!r}, {2 * call.seed})),{target}")
         changes = sum(len(c.changes) for c in self.calls) + len({c.batch for c in self.calls})
         head += ["", f"CALLS = [{', '.join(f'call{k}' for k in range(len(self.calls)))}]", f"SITUATIONS = {changes + bool(self.frozen)}"]
         return module(head)
@@ -91,7 +95,7 @@ class Network:
 
     def _step(self) -> list[str]:
         if not self.update:
-            return ["with mulgil.no_grad(): y = model(x)", "return y"]
+            return ["return model(x)"] if self.state == ITSELF else ["with mulgil.no_grad(): y = model(x)", "return y"]
         lines = [self.zero, "y = model(x)", "loss = criterion(y, t)", "loss.backward()", self.clip, self.update]
         if self.schedule and self.inside:
             lines.append("schedule.step()")

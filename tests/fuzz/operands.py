@@ -177,6 +177,19 @@ def _widths(rng: Random, x: Tensor) -> str:
     return str(tuple(rng.choice((0, 0, 1, 2)) for _ in range(2 * rng.randint(1, x.ndim))))
 
 
+# Options that are passed to the function now and then, as arguments whose values change from call to call.
+PASSED: dict[str, tuple[str, ...]] = {
+    "scalar": ("2|2|3", "0.5|1|1.0", "True|1|1.0", "-1", "2|0.5", "np.float32(2)|np.float32(3)"),
+    "flag": ("True|False",),
+    "axis": ("0|-1|0", "-1|0"),
+    "axes": ("0|(0,)|None", "None|0"),
+    "correction": ("0|1",),
+    "share": ("0.5|0.1|0.5",),
+    "number": ("2|10|2",),
+    "index": ("slice(None, None, 2)|slice(1, None)", "0|-1|0", "(0,)|(-1,)"),
+    "mode": ("'sum'|'mean'|'sum'",),
+}
+
 OPTIONS: dict[str, Callable[[Random, Tensor], Any]] = {
     "scalar": lambda rng, x: rng.choice(("2", "0.5", "-1", "3", "1.0", "0", "-0.25", "True", "1e-3")),
     "number": lambda rng, x: rng.choice(("2", "10", "0.5", "-1.5")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from random import Random
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.fuzz.expressions import Call, Expression, Input, Line, row
 from tests.fuzz.found import FOUND
 from tests.fuzz.layers import Layer
 from tests.fuzz.shrink import shrunk
+from tests.fuzz.vocabulary import EXPRESSIONS, STATEMENTS
 
 
 @pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
@@ -81,6 +83,16 @@ def test_a_failing_program_is_made_small():
     small, verdict = shrunk(program, judged(program))
     assert verdict.kind == "wrong" and len(small.lines) <= 1 and len(small.calls) == 1 and small.size() < PROGRAM.size() / 3
     assert judged(Text(small.source())).way == verdict.way
+
+
+@pytest.mark.parametrize("row", [*(r for rows in EXPRESSIONS.values() for r in rows), *STATEMENTS])
+def test_every_row_of_the_vocabulary_can_be_drawn(row):
+    for seed in range(200):
+        growing = growth.Growth(Random(seed))
+        growing.try_row(row, row in STATEMENTS)
+        if growing.lines and not growing.over:
+            return
+    raise AssertionError("eager mode refuses this row each time")
 
 
 @pytest.mark.parametrize("generate", [growth.generate, networks.generate], ids=["expression", "network"])

@@ -172,7 +172,7 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
         "np.where({m:mask}, {x:real}, {scalar})",
         "np.concatenate([{x:some}, {y:joined}], axis={axis})",
         "np.transpose({x})",
-        "np.square({x:real})",
+        "np.abs({x:real})",
         "np.add({x:real}, {y:like})",
         "np.clip({x:real}, {low}, {high})",
         "np.var({x:float}, axis={axis})",
@@ -204,6 +204,7 @@ EXPRESSIONS: dict[str, tuple[str, ...]] = {
         "own.Spread()({x:rowed})",
         "own.Split()({x:float})[0]",
         "own.Split()({x:float})[1]",
+        "own.inner({x:float}.detach())",
     ),
 }
 
