@@ -19,7 +19,7 @@ from tests.fuzz.operands import OPERANDS, OPTIONS, PASSED
 from tests.fuzz.values import LAYOUTS, draw
 from tests.fuzz.vocabulary import EXPRESSIONS, LOSSES, STATEMENTS
 
-LARGEST = 2000  # elements of a value
+LARGEST = 20000  # elements of a value
 RAISES = 0.02  # how often a line that eager mode refuses stays, as the last one
 
 

@@ -119,12 +119,12 @@ def _around(text: str) -> Callable[[Layer, dict, Shape], Built]:
 
 YES_NO = (True, False)
 LAYERS: dict[str, Kind] = {
-    "linear": Kind(_linear, {"out": (1, 2, 3, 5, 8, 17), "bias": (True, True, False)}),
+    "linear": Kind(_linear, {"out": (1, 2, 3, 5, 8, 17, 64), "bias": (True, True, False)}),
     "conv": Kind(
         _conv,
         {
-            "out": (1, 2, 3, 4, 8, 10),
-            "kernel": (1, 2, 3),
+            "out": (1, 2, 3, 4, 8, 16, 20),
+            "kernel": (1, 2, 3, 3, 5),
             "stride": (1, 1, 2),
             "padding": (0, 1),
             "dilation": (1, 1, 1, 2),

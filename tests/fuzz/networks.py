@@ -217,9 +217,12 @@ def _layers(rng: Random, shape: Shape) -> tuple[Layer, ...]:
 def _draw(rng: Random) -> Network:
     images = rng.random() < 0.5
     shape = (rng.choice((1, 2, 3)), rng.choice((4, 6, 7)), rng.choice((4, 5, 8))) if images else (rng.choice((1, 2, 4, 9)),)
+    large = rng.random() < 0.12  # enough work for threads and for the kernels of large products
+    if large:
+        shape = (rng.choice((1, 3, 16)), 12, rng.choice((12, 13))) if images else (rng.choice((100, 257)),)
     dtype = rng.choice(("float64", "float64", "float64", "float32", "float32", "float16"))
     loss = rng.choice(list(LOSSES))
-    usual, odd = rng.choice((2, 4, 7, 16)), rng.choice((1, 3, 5))
+    usual, odd = rng.choice((32, 100) if large else (2, 4, 7, 16)), rng.choice((1, 3, 5))
     calls = []
     for k in range(rng.randint(3, 6)):
         changes = tuple(rng.choice(CHANGES) for _ in range(rng.choice((1, 1, 2)))) if k and rng.random() < 0.2 else ()

@@ -27,8 +27,11 @@ LENGTHS = (1, 1, 2, 3, 3, 4, 5)
 
 
 def some_shape(rng: Random, least: int = 0, most: int = 3) -> tuple[int, ...]:
-    """A shape; one in twenty axes has length 0."""
-    return tuple(0 if rng.random() < 0.02 else rng.choice(LENGTHS) for _ in range(rng.randint(least, most)))
+    """A shape; one axis in fifty has length 0, and one in fifty is long."""
+    return tuple(
+        0 if (p := rng.random()) < 0.02 else rng.choice((33, 130)) if p > 0.98 else rng.choice(LENGTHS)
+        for _ in range(rng.randint(least, most))
+    )
 
 
 def some_dtype(rng: Random) -> str:
@@ -48,7 +51,7 @@ def like(rng: Random, x: Tensor) -> Wanted:
 
 def broadcasts(y: Tensor, x: Tensor) -> bool:
     try:
-        return np.prod(np.broadcast_shapes(y.shape, x.shape)) < 2000
+        return np.prod(np.broadcast_shapes(y.shape, x.shape)) < 20000
     except ValueError:
         return False
 
