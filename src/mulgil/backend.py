@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mulgil import changes
 from mulgil.errors import DeviceError, DTypeError, OptionError
 
 NUMBERS = (float, int, bool)  # Python's: weak, they take the dtype of the array beside them
@@ -36,6 +37,7 @@ def set_default_dtype(dtype: Any) -> None:
             "set_default_dtype: the default dtype must be a floating one", str(np.dtype(dtype)), "use mulgil.float32 or mulgil.float64"
         )
     _default_dtype = np.dtype(dtype)
+    changes.note()
 
 
 class device:

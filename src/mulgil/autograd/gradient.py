@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, overload
 
 from mulgil.autograd.engine import walk_back
 from mulgil.autograd.tensor import Tensor
 from mulgil.errors import GradientError, describe
+from mulgil.ops.function import tell
 
 
 @overload
@@ -66,3 +67,15 @@ def grad(
                 "pass allow_unused=True to get None for it",
             )
     return tuple(g if g is None or isinstance(g, Tensor) else Tensor.of(g) for g in found)
+
+
+def clear_gradients(tensors: Iterable[Tensor], set_to_none: bool = True) -> None:
+    """Drop the `.grad` of these tensors or, without `set_to_none`, fill those that are there with zeros."""
+    tensors = list(tensors)
+    if set_to_none:
+        tell("cleared", tensors)
+    for t in tensors:
+        if set_to_none:
+            t.grad = None
+        elif t.grad is not None:
+            t.grad.zero_()

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from mulgil import changes
 from mulgil.autograd.convert import Conversions
 from mulgil.autograd.engine import Node, held_bytes, no_grad, walk_back
 from mulgil.autograd.methods import Methods
@@ -58,7 +59,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         self._hooks: list[Callable] | None = None
         self._requires_grad = False
         if requires_grad:
-            self.requires_grad = True
+            self._require_grad()
 
     @staticmethod
     def of(array: Any, node: Node | None = None, index: int = 0, version: list | None = None) -> Tensor:
@@ -104,11 +105,18 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.array is not None and self.array.dtype.kind != "f":
-            raise DTypeError("requires_grad: only floating tensors have gradients", describe(tensor=self), "convert first: x.float()")
         if not value and self.node is not None:
             raise GradientError("requires_grad can be turned off only at a leaf", repr(self.node), "use y = x.detach()")
-        self._requires_grad = bool(value)
+        if value:
+            self._require_grad()
+        else:
+            self._requires_grad = False
+        changes.note()
+
+    def _require_grad(self) -> None:
+        if self.array is not None and self.array.dtype.kind != "f":
+            raise DTypeError("requires_grad: only floating tensors have gradients", describe(tensor=self), "convert first: x.float()")
+        self._requires_grad = True
 
     def requires_grad_(self, value: bool = True) -> Self:
         self.requires_grad = value
@@ -122,6 +130,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     @data.setter
     def data(self, value: ArrayLike) -> None:
         self.array = to_array(value, None)
+        changes.note()
 
     # ---- the graph
 
@@ -195,7 +204,13 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         else:
             hooks = self._hooks = self._hooks or []
         hooks.append(hook)
-        return lambda: hooks.remove(hook)
+        changes.note()
+
+        def remove() -> None:
+            hooks.remove(hook)
+            changes.note()
+
+        return remove
 
     def detach(self) -> Tensor:
         """The same memory outside the graph."""

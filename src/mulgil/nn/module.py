@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 import numpy as np
 
+from mulgil import changes
 from mulgil.autograd import Tensor
+from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import device as Device
 from mulgil.backend import to_device
 from mulgil.errors import DTypeError, MulgilError
@@ -30,9 +32,11 @@ class HookHandle:
     def __init__(self, hooks: dict[int, Callable], hook: Callable):
         self._hooks, self._number = hooks, next(_hook_numbers)
         hooks[self._number] = hook
+        changes.note()
 
     def remove(self) -> None:
         self._hooks.pop(self._number, None)
+        changes.note()
 
     def __enter__(self) -> HookHandle:
         return self
@@ -149,7 +153,7 @@ class Module(ModuleTree):
     def train(self, mode: bool = True) -> Self:
         """Training mode for this module and all below it: dropout drops, batch norm uses the batch. Returns self."""
         for module in self.modules():
-            module.__dict__["training"] = bool(mode)
+            module.training = bool(mode)
         return self
 
     def eval(self) -> Self:
@@ -171,11 +175,7 @@ class Module(ModuleTree):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients (or, with `set_to_none=False`, fill them with zeros)."""
-        for parameter in self.parameters():
-            if set_to_none:
-                parameter.grad = None
-            elif parameter.grad is not None:
-                parameter.grad.zero_()
+        clear_gradients(self.parameters(), set_to_none)
 
     cleargrads = zero_grad  # DeZero's name
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from mulgil import changes
 from mulgil.autograd import Parameter, Tensor
 from mulgil.errors import DTypeError, MulgilError
 
@@ -56,15 +57,19 @@ class ModuleTree:
                 type(value).__name__,
                 f"write through it (module.{name}.data = ...), or remove it first: del module.{name}",
             )
+        if self.__dict__.get(name, kinds) is value:
+            return
         if new or old:
             self.__dict__[name] = value
         else:
             object.__setattr__(self, name, value)
+        changes.note()
 
     def __delattr__(self, name: str) -> None:
         self.__dict__.get("_kinds", {}).pop(name, None)
         self.__dict__.get("_transient", set()).discard(name)
         object.__delattr__(self, name)
+        changes.note()
 
     def __getattr__(self, name: str) -> Any:  # Any: register_buffer and Sequential's dicts give names that no checker sees
         # only reached when the usual lookup found nothing
@@ -90,6 +95,7 @@ class ModuleTree:
             raise TypeError(f"{owner}: the {kind} '{name}' must be a {allowed.__name__} or None, not {type(value).__name__}")
         self._kinds[name] = kind
         self.__dict__[name] = value
+        changes.note()
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter by name; None keeps the name for one that this module does without."""

@@ -39,6 +39,7 @@ class Adam(Optimizer):
     """
 
     op: Any = update.Adam
+    starts_from_zeros = True
     takes_lr = False  # whether the op wants the learning rate itself, beside the step size
 
     def __init__(

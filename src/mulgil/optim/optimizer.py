@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, TypeAlias, TypedDict, TypeVar, overload
+from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
 
 from mulgil.autograd import Parameter, Tensor, enable_grad
+from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
 
@@ -33,7 +34,17 @@ class Optimizer:
 
     To write one: subclass, and implement `update(group, lr)` with update ops through `run_inplace`. It updates each parameter of
     the group that has a gradient, and calls its `bump()`; lr is a 0-d array that always holds group["lr"] (see also `moving`).
+
+    Class attribute: starts_from_zeros: what `update` makes for a parameter at its first step is zeros, and the same rules as at
+    every later step are then applied; so a plan compiled from a first step serves the later ones. False in a subclass that has an
+    `update` of its own and does not say so.
     """
+
+    starts_from_zeros: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        if "update" in vars(cls) and "starts_from_zeros" not in vars(cls):
+            cls.starts_from_zeros = False
 
     def __init__(self, params: Params, defaults: dict[str, Any]):
         self.defaults = defaults
@@ -78,12 +89,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients before the next backward (or, with `set_to_none=False`, fill them with zeros)."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if set_to_none:
-                    parameter.grad = None
-                elif parameter.grad is not None:
-                    parameter.grad.zero_()
+        clear_gradients([p for group in self.param_groups for p in group["params"]], set_to_none)
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -25,6 +25,8 @@ class SGD(Optimizer):
         >>> optimizer = SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     """
 
+    starts_from_zeros = True  # but for the dampening, which is among the fixed options
+
     def __init__(
         self,
         params: Params,

@@ -108,7 +108,7 @@ def renew_statistics(model: Module, batches: Any) -> None:
     try:
         for layer in layers:
             layer.reset_running_stats()
-            layer.__dict__["training"] = True
+            layer.training = True
         with no_grad():
             for n, batch in enumerate(batches, 1):
                 for layer in layers:
@@ -118,4 +118,4 @@ def renew_statistics(model: Module, batches: Any) -> None:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         for module, mode in modes:
-            module.__dict__["training"] = mode
+            module.training = mode

@@ -110,7 +110,7 @@ def evaluating(model: Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes:
-            module.__dict__["training"] = mode
+            module.training = mode
 
 
 # ------------------------------------------------------------------ the state of a run
