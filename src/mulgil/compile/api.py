@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import update_wrapper
-from operator import itemgetter
+from pathlib import Path
+from threading import RLock
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-import numpy as np
-
-from mulgil.autograd import Tensor, is_grad_enabled
-from mulgil.compile.graph import Graph
-from mulgil.compile.passes.fuse import fuse
-from mulgil.compile.passes.patterns import convolutions
-from mulgil.compile.passes.products import descents, large_products, predictions
-from mulgil.compile.passes.recompute import recompute
-from mulgil.compile.passes.simplify import drop_dead, fold_constants, share_common
-from mulgil.compile.program import Program, arguments
-from mulgil.compile.trace import arrays_of, tensors_of, trace
-from mulgil.errors import MulgilError, TraceError
+from mulgil.compile.build import Trace
+from mulgil.compile.guards import VISITS, Survey, World
+from mulgil.compile.plan import Plan
+from mulgil.compile.program import Program
+from mulgil.compile.signature import Call, aliases
+from mulgil.compile.verify import verified
+from mulgil.errors import TraceError
+from mulgil.ops.function import observers
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MANY = 8  # plans for settings of an optimizer; more, and they change at each step
-TRAINING = itemgetter("training")
-NUMBERS = (int, float, bool, str, type(None))
+MANY = 8  # settings of the state, or numbers among the arguments, for which plans are kept
+FEW = 4  # calls that a setting must serve to be worth its plans
+LIMIT = 64  # plans for one setting of the state
+TRIES = 3  # traces of one signature while the state is still being made
+PACKAGE = str(Path(__file__).parents[1])
 
 
 @overload
@@ -45,8 +46,10 @@ def compile(function: Callable | None = None, *, state: object = (), strict: boo
         strict: raise `TraceError` when the function cannot be traced, instead of running it eagerly with one warning.
         verify: run the first N replays eagerly as well, on a copy of the state, and compare.
 
-    One plan is kept for each signature: shapes and dtypes of the tensors, other arguments, train/eval modes, requires_grad.
-    Python code of the function runs at the trace alone: what it prints, counts or decides is frozen into the plan.
+    One plan is kept for each signature: shapes and dtypes of the tensors, other arguments, and what the function finds in `state`, in
+    its closure and in its globals (layers, modes, hooks, options, numbers), which may change between calls. Python code of the
+    function runs at the trace alone: what it prints, reads from the clock or looks up in ways that cannot be seen is frozen into the
+    plan. Where no plan is possible, the function runs eagerly. A compiled function may be called from several threads.
 
     Example:
         >>> model, optimizer = nn.Linear(784, 10), None          # doctest: +SKIP
@@ -58,43 +61,32 @@ def compile(function: Callable | None = None, *, state: object = (), strict: boo
         ...     optimizer.step()
         ...     return loss
     """
-    owners = list(state) if isinstance(state, (list, tuple)) else [state]
     if function is None:
-        return lambda f: Compiled(f, owners, strict, verify)
-    return Compiled(function, owners, strict, verify)
-
-
-@dataclass
-class Plan:
-    """What a signature runs.
-
-    program: None for one that runs eagerly. structure: of what the function returns. before, after: what to do beside, such as a
-    schedule's step. flat: whether the arguments are Tensors and nothing else. verify: replays that are still to be compared.
-    """
-
-    program: Program | None
-    structure: Any = None
-    before: list[Callable[[], Any]] = field(default_factory=list)
-    after: list[Callable[[], Any]] = field(default_factory=list)
-    flat: bool = False
-    verify: int = 0
+        return lambda f: compile(f, state=state, strict=strict, verify=verify)
+    return Compiled(function, state, strict, verify)
 
 
 class Compiled(Generic[P, R]):
     """A compiled function. `programs`: signature -> `Program`, or None for one that runs eagerly."""
 
-    def __init__(self, function: Callable[P, R], state: list[Any], strict: bool, verify: int):
-        update_wrapper(self, function)
+    def __init__(self, function: Callable[P, R], state: object, strict: bool, verify: int):
+        update_wrapper(self, function, updated=())
         self.function: Callable[..., R] = function
         self.state, self.strict, self.verify = state, strict, verify
-        self._plans: dict[tuple, Plan] = {}
-        self._recent: tuple[tuple, Plan] = (), Plan(None)  # comparing with the last signature is quicker than hashing one
-        self._flags = [vars(m) for owner in state if hasattr(owner, "modules") for m in owner.modules()]  # a dict is read quicker
-        self._optimizers = [owner for owner in state if hasattr(owner, "refresh")]
+        self._current: OrderedDict[tuple, World] = OrderedDict()  # identities of the objects among the arguments -> what is so now
+        self._known: OrderedDict[tuple, World] = OrderedDict()  # what was so -> with its plans
+        self._tries: dict[tuple, int] = {}
+        self._said: set[str] = set()
+        self._lock = RLock()
 
     @property
     def programs(self) -> dict[tuple, Program | None]:
-        return {key: plan.program for key, plan in self._plans.items()}
+        worlds = enumerate(self._known.values())
+        return {(n, key, i): plan.program for n, w in worlds for key, plans in w.plans.items() for i, plan in enumerate(plans)}
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """In a class: the method of an instance, whose state is its own."""
+        return self if instance is None else MethodType(self, instance)
 
     if TYPE_CHECKING:
 
@@ -102,134 +94,155 @@ class Compiled(Generic[P, R]):
 
     else:
 
-        def __call__(self, *args):
-            return self.at(self.signature(args), args)
+        def __call__(self, *args, **kwargs):
+            if observers():  # within another step that is being recorded: a part of it
+                return self.function(*args, **kwargs)
+            call = Call(args, kwargs)
+            plan = self.find(call)
+            return self.first(call) if plan is None else self.run(plan, call)
 
-    def at(self, key: tuple, args: tuple) -> Any:
-        """The call of these arguments, whose `signature` is known."""
-        if key == self._recent[0]:
-            plan = self._recent[1]
-        elif key in self._plans:
-            plan = self._plans[key]
-            self._recent = key, plan
-        else:
-            return self._first(key, args)
+    def find(self, call: Call) -> Plan | None:
+        """The plan that serves a call now; None if there is none yet."""
+        world = self._current.get(call.ids)
+        if world is None or not world.holds():
+            world = self._look(call)
+        if call.tensors:
+            call.aliases = aliases(call.tensors, world.owned, world.arrays)
+        key = call.key, call.aliases
+        recent, plan = world.recent  # comparing with the last signature is quicker than hashing one
+        world.served += 1
+        if key == recent and plan.fits(call.tensors):
+            return plan
+        plan = next((plan for plan in world.plans.get(key, ()) if plan.fits(call.tensors)), None)
+        if plan is not None:
+            world.recent = key, plan
+        return plan
+
+    def run(self, plan: Plan, call: Call) -> Any:
+        """Serve a call."""
         if plan.program is None:
-            return self.function(*args)
-        return self._verified(plan, args) if plan.verify else self._replay(plan, args)
+            return self.function(*call.args, **call.kwargs)
+        if plan.verify:
+            return verified(self, plan, call)
+        return plan.replay(call.tensors, self._current[call.ids].optimizers)
 
-    def _replay(self, plan: Plan, args: tuple) -> Any:
-        for action in plan.before:
-            action()
-        for optimizer in self._optimizers:
-            optimizer.refresh()
-        results = plan.program(*arguments(args if plan.flat else tensors_of(args)))  # type: ignore[misc]
-        for action in plan.after:
-            action()
-        return Tensor.of(results[0]) if plan.structure is True else rebuilt(plan.structure, iter(results))
+    def first(self, call: Call) -> Any:
+        """Run eagerly, watched, and build the plan; or what another thread has built meanwhile."""
+        with self._lock:
+            plan = self.find(call)
+            if plan is None:
+                return self._traced(call, self._current[call.ids])
+        return self.run(plan, call)
 
-    def signature(self, args: tuple) -> tuple:
-        """What decides which plan serves these arguments now."""
-        parts: list[Any] = [is_grad_enabled(), *map(TRAINING, self._flags)]
-        for optimizer in self._optimizers:
-            parts.append(optimizer.settings())
-        for a in args:
-            if isinstance(a, Tensor):
-                parts += a.array.shape, a.array.dtype, a.requires_grad
-            elif isinstance(a, NUMBERS):
-                parts.append(a)
-            else:
-                parts.append(tuple((t.array.shape, t.array.dtype, t.requires_grad) for t in tensors_of(a)))
-        return tuple(parts)
+    def _roots(self, call: Call) -> tuple[list[tuple[str, Any]], Any]:
+        """Where to look: at all that the state and the arguments hold, and at what the function reads."""
+        return [("state", self.state), *((f"arguments[{i}]", x) for i, x in enumerate(call.objects))], self.function
 
-    def _first(self, key: tuple, args: tuple) -> Any:
-        """Run eagerly, watched; build the plan."""
-        recorder, result = trace(self.function, args, [t.array for t in tensors_of(args)])
+    def _owners(self, call: Call) -> list[Any]:
+        """Who may own arrays that outlive a call."""
+        return [self.state, *call.objects, getattr(self.function, "__self__", None)]
+
+    def _look(self, call: Call) -> World:
+        """What is so now."""
+        with self._lock:
+            world = World(*self._roots(call))
+            known = self._known.pop(world.key, None)
+            if known is not None:
+                world.plans, world.recent, world.served = known.plans, known.recent, known.served
+            for key in [key for key, w in self._known.items() if not w.plans]:
+                del self._known[key]
+            self._known[world.key] = world
+            self._current.pop(call.ids, None)
+            self._current[call.ids] = world
+            for kept in (self._known, self._current):
+                if len(kept) > MANY + 1:
+                    kept.popitem(last=False)
+            return world
+
+    def _traced(self, call: Call, world: World) -> Any:
         try:
-            self._refuse_the_restless(key)
-            structure, (before, after) = template(result), recorder.around()
-            graph = simplified(recorder.graph(result, self.state))
-            flat = all(isinstance(a, Tensor) for a in args)
-            self._plans[key] = Plan(Program(graph, fuse(graph)), structure, before, after, flat, self.verify)
-        except Exception as error:  # a TraceError, or a fault of Numba or LLVM on this machine: the function itself is sound
+            call.refuse_arrays()
+            self._refuse_the_restless(call, world)
+        except TraceError as error:
             if self.strict:
                 raise
-            name = getattr(self.function, "__name__", "the function")
-            warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=3)
-            self._plans[key] = Plan(None)
-        return result
+            self._warn(error)
+            return self.function(*call.args, **call.kwargs)
+        trace = Trace(self.function, call, world)
+        later = self._look(call)
+        key = call.key, call.aliases
+        try:
+            trace.recorder.refuse(self._owners(call))
+            changed = trace.refuse_frozen_python(later)
+            if changed and self._try_again(call, changed):
+                return trace.result
+            plan = trace.plan(later)
+            plan.verify = self.verify
+        except Exception as error:  # a TraceError, or a fault of LLVM on this machine: the function itself is sound
+            if self.strict:
+                raise
+            self._warn(error)
+            plan = Plan(None, coarse=call.coarse, kept=call.objects)
+        plans = later.plans.setdefault(key, [])
+        plans.append(plan)
+        if len(later.plans) > LIMIT:
+            later.plans.pop(next(iter(later.plans)))
+        return trace.result
 
-    def _refuse_the_restless(self, key: tuple) -> None:
-        """Raise TraceError when an optimizer's options change so often that each plan serves but a few steps."""
-        start = 1 + len(self._flags)
-        stop = start + len(self._optimizers)
-        alike = sum(k[:start] + k[stop:] == key[:start] + key[stop:] for k in self._plans)
-        if alike >= MANY:
+    def _try_again(self, call: Call, changed: dict[str, tuple[Any, Any]]) -> bool:
+        """Whether to trace once more at the next call, because this one changed what plans hold for, as a first call may."""
+        kind = call.coarse or call.key
+        tries = self._tries[kind] = self._tries.get(kind, 0) + 1
+        if tries < TRIES:
+            return True
+        path = next(iter(changed))
+        raise TraceError(
+            "compile: Python runs at the trace alone, so what the step changes besides tensors would not change at later calls",
+            f"each of {TRIES} calls changed {path}",
+            "keep it out of the step, or return it",
+        )
+
+    def _refuse_the_restless(self, call: Call, world: World) -> None:
+        """Raise TraceError when numbers or the state change so often that each plan serves but a few steps."""
+        if call.coarse is not None:
+            alike = sum(plan.coarse == call.coarse for plans in world.plans.values() for plan in plans)
+            if alike >= MANY:
+                raise TraceError(
+                    "compile: each number, function or object among the arguments makes a plan of its own",
+                    f"{alike + 1} different ones",
+                    "pass a number that varies as a tensor: mulgil.tensor(0.5)",
+                )
+        served = [w for w in self._known.values() if w.plans and w.served < FEW]
+        if len(served) >= MANY and world not in served:
+            changed = next(iter(served[-1].difference(world)), "the state")
             raise TraceError(
-                "compile: of an optimizer's options only lr, momentum and the first of betas may change from step to step",
-                f"{alike + 1} different settings",
-                "leave the others as they are",
+                "compile: of what a step reads only lr, momentum and the first of betas may change from step to step",
+                f"{len(served) + 1} different settings; the last to change was {changed}",
+                "leave the others as they are, or pass what varies as a tensor",
             )
 
-    def _verified(self, plan: Plan, args: tuple) -> Any:
-        """Replay, then run eagerly from the same state, and compare results and state."""
-        plan.verify -= 1
-        arrays = arrays_of(self.state)
-        before = [a.copy() for a in arrays]
-        results = self._replay(plan, args)
-        replayed = [a.copy() for a in arrays]
-        for a, b in zip(arrays, before, strict=True):
-            a[...] = b
-        expected = self.function(*args)
-        pairs = [(r.array, e.array) for r, e in zip(tensors_of(results), tensors_of(expected), strict=True)]
-        pairs += list(zip(replayed, arrays, strict=True))
-        for mine, eager in pairs:
-            if not close(mine, eager):
-                raise MulgilError(
-                    "compile: the compiled step must do what the eager one does",
-                    f"an array of shape {list(eager.shape)} differs by {float(np.abs(mine - eager).max()):.3g}",
-                    "please report this program; without compile it runs correctly",
-                )
-        return results
+    def _warn(self, error: Exception) -> None:
+        """Say once that the function runs eagerly, and why."""
+        kind = getattr(error, "rule", str(error))
+        if kind not in self._said:
+            self._said.add(kind)
+            name = getattr(self.function, "__name__", type(self.function).__name__)
+            warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=user_level())
 
 
-def close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal up to the rounding that another order of summation brings."""
-    tolerance = 1e-4 if a.dtype == np.float32 else 1e-9
-    return (a.dtype.kind not in "f" and bool((a == b).all())) or np.allclose(
-        a, b, rtol=tolerance, atol=tolerance * max(1e-3, float(np.abs(b).max(initial=0))), equal_nan=True
-    )
+def user_level() -> int:
+    """The `stacklevel` of the innermost line outside mulgil, for a warning given by the function that calls this one."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
-PASSES = (fold_constants, share_common, drop_dead, convolutions, descents, predictions, large_products, recompute, drop_dead)
+def _visit(survey: Survey, path: str, compiled: Compiled, names: Any, plain: bool) -> None:
+    """What a compiled function within another one reads."""
+    survey.facts[path] = Compiled, id(compiled)
+    survey.visit(f"{path}.state", compiled.state)
+    survey.visit(f"{path}.function", compiled.function)
 
 
-def simplified(graph: Graph) -> Graph:
-    """The passes that turn a graph into a smaller one."""
-    for rewrite in PASSES:
-        graph = rewrite(graph)
-    return graph
-
-
-def template(tree: Any) -> Any:
-    """The structure of a result, with True where a Tensor stands."""
-    if isinstance(tree, Tensor):
-        return True
-    if isinstance(tree, dict):
-        return {k: template(v) for k, v in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(template(v) for v in tree)
-    if tree is None:
-        return None
-    raise TraceError(
-        "compile: a function returns Tensors, or lists, tuples and dicts of them", repr(type(tree)), "return the tensor, not loss.item()"
-    )
-
-
-def rebuilt(tree: Any, arrays: Any) -> Any:
-    """The structure with fresh Tensors in it."""
-    if tree is True:
-        return Tensor.of(next(arrays))
-    if isinstance(tree, dict):
-        return {k: rebuilt(v, arrays) for k, v in tree.items()}
-    return type(tree)(rebuilt(v, arrays) for v in tree) if isinstance(tree, (list, tuple)) else None
+VISITS.append((Compiled, _visit))

@@ -14,7 +14,7 @@ import enum
 import random
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
@@ -24,13 +24,13 @@ import numpy as np
 
 from mulgil import changes
 from mulgil.autograd import Tensor
-from mulgil.backend import default_dtype
+from mulgil.backend import Generator, default_dtype, device
 from mulgil.nn import Module
 from mulgil.ops.function import Function
 from mulgil.optim import LRScheduler, Optimizer
 
 LONG = 256  # of a longer list or dict only the length is looked at
-NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range, np.generic, np.dtype, enum.Enum)
+NUMBERS = (bool, int, float, complex, str, bytes, type(None), type(...), slice, range, np.generic, np.dtype, enum.Enum, device)
 SOURCES = (np.random.Generator, np.random.RandomState, random.Random)
 OWN_BUSINESS = {"_watch", "info", "_kinds", "_transient"}  # attributes of a Module that change no result
 HOOKS = {"_forward_hooks", "_forward_pre_hooks"}
@@ -111,7 +111,7 @@ class Checks:
 class Survey:
     """One walk. facts: path -> value. made: paths of what an optimizer makes at a first step. drawn: the states of random sources."""
 
-    def __init__(self, roots: Iterable[tuple[str, Any]]):
+    def __init__(self, roots: Sequence[tuple[str, Any]], function: Any = None):
         self.facts: dict[str, Any] = {"default dtype": default_dtype().str}
         self.tensors: dict[int, Tensor] = {}
         self.optimizers: dict[str, Optimizer] = {}
@@ -124,6 +124,10 @@ class Survey:
         self._texts: set[str] = set()
         for path, root in roots:
             self.visit(path, root, EVERYTHING)
+        self.visit("the function", function)
+        code = getattr(function, "__code__", None)
+        for path, root in roots if code is not None else ():
+            self.visit(path, root, words(code)[0])
         self._moving_options()
 
     # ---- one thing
@@ -135,9 +139,15 @@ class Survey:
                 self.facts[path] = atom(x)
             return
         if id(x) in self._seen:
-            self.facts[path] = "as", self._seen[id(x)]
+            self.facts.setdefault(path, ("as", self._seen[id(x)]))
             if id(x) in self._objects:
                 self._object(self._seen[id(x)], x, names, plain)
+            elif isinstance(x, (Module, Optimizer)):
+                self._named(self._seen[id(x)], x, names, plain)
+            elif isinstance(x, (list, tuple, dict)) and len(x) <= LONG:
+                for value in x.values() if isinstance(x, dict) else x:
+                    if id(value) in self._objects:
+                        self._object(self._seen[id(value)], value, names, plain)
             return
         self._seen[id(x)] = path
         self.kept.append(x)
@@ -272,10 +282,13 @@ class Survey:
         self.facts[path] = type(x), id(x)
         self.drawn[path] = x.getstate if hasattr(x, "getstate") else lambda: repr(getattr(x, "bit_generator", x._bit_generator).state)
 
+    def _identity(self, path: str, x: Any, names: frozenset[str], plain: bool) -> None:
+        self.facts[path] = type(x), id(x)
+
     def _opaque(self, path: str, x: Any, names: frozenset[str], plain: bool) -> None:
         """An object of mulgil's that keeps its own counts: what it holds, but not its numbers."""
         self.facts[path] = type(x), id(x)
-        for name, value in vars(x).items():
+        for name, value in getattr(x, "__dict__", {}).items():
             if not isinstance(value, NUMBERS):
                 self.checks.entry(vars(x), name, value)
                 self.visit(f"{path}.{name}", value, plain=False)
@@ -291,7 +304,7 @@ class Survey:
             self._named(path, x, names | {"__call__"}, plain, names)
 
     def _named(self, path: str, x: Any, names: frozenset[str], plain: bool, below: frozenset[str] | None = None) -> None:
-        """The attributes of `x` among `names`, its methods among them followed to what they name in turn. below: names for what they hold."""
+        """The attributes of `x` among `names`; its methods are followed to what they name in turn. below: names for what they hold."""
         values = getattr(x, "__dict__", {})
         below = names if below is None else below
         for name in sorted(names):
@@ -305,7 +318,7 @@ class Survey:
                 self.visit(f"{path}.{name}", values[name], below, plain)
 
     def _of_class(self, path: str, x: Any, name: str, names: frozenset[str], plain: bool) -> None:
-        kind = next((vars(c) for c in (x.__mro__ if isinstance(x, type) else type(x).__mro__) if name in vars(c)), {})
+        kind: Any = next((vars(c) for c in (x.__mro__ if isinstance(x, type) else type(x).__mro__) if name in vars(c)), {})
         value = kind.get(name)
         value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         if isinstance(value, FunctionType):
@@ -335,6 +348,7 @@ VISITS: list[tuple[Any, Callable]] = [
     (Module, Survey._module),
     (Optimizer, Survey._optimizer),
     (LRScheduler, Survey._opaque),
+    (Generator, Survey._identity),
     (FunctionType, Survey._function),
     (MethodType, Survey._method),
     (partial, Survey._partial),
@@ -349,19 +363,20 @@ VISITS: list[tuple[Any, Callable]] = [
 class World:
     """What a survey found, and a quick check that it is still so."""
 
-    def __init__(self, roots: Iterable[tuple[str, Any]]):
+    def __init__(self, roots: Sequence[tuple[str, Any]], function: Any = None):
         self.last = changes.last  # before looking: what changes meanwhile is seen at the next call
-        survey = Survey(roots)
+        survey = Survey(roots, function)
         self.facts, self.tensors, self.zeros, self.kept = survey.facts, survey.tensors, survey.zeros, survey.kept
         self.drawn = survey.drawn
+        self.key = tuple(self.facts.items())
         self.optimizers = list(survey.optimizers.values())
         self.settings = [o.settings() for o in self.optimizers]
+        self.arrays = frozenset([id(t.array) for t in self.tensors.values() if t.array is not None])
         self.owned = frozenset([id(owner(t.array)) for t in self.tensors.values() if t.array is not None])
         self._checks = survey.checks.function()
-
-    @property
-    def key(self) -> tuple:
-        return tuple(self.facts.items())
+        self.plans: dict[tuple, list[Any]] = {}  # signature -> plans, of which the first that fits serves
+        self.recent: tuple[Any, Any] = (None, None)
+        self.served = 0  # calls
 
     def holds(self) -> bool:
         """Whether nothing has changed since, as far as can be seen quickly: a False may be wrong, a True is not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from math import prod
 from typing import Any
@@ -244,8 +244,3 @@ class Program:
     def _is_contiguous(self, value: Value) -> bool:
         array = self._fixed.get(id(value))
         return array.flags.c_contiguous if array is not None else value in self.graph.inputs
-
-
-def arguments(tensors: Sequence[Any]) -> list[np.ndarray]:
-    """The arrays of the argument Tensors, contiguous as the kernels expect them."""
-    return [np.ascontiguousarray(t.array) if t.array.ndim else t.array for t in tensors]

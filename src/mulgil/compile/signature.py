@@ -21,11 +21,13 @@ class Call:
         coarse: the same with any number for a number and any object for an object; None where there are only Tensors.
     """
 
-    __slots__ = ("args", "coarse", "key", "kwargs", "objects", "tensors")
+    __slots__ = ("aliases", "args", "coarse", "ids", "key", "kwargs", "objects", "tensors")
 
     def __init__(self, args: tuple, kwargs: dict[str, Any]):
         self.args, self.kwargs = args, kwargs
         self.objects: tuple = ()
+        self.ids: tuple = ()  # identities of the objects
+        self.aliases: tuple = ()  # see `aliases`; filled in by who knows the state
         self.coarse: tuple | None = None
         parts: list[Any] = [is_grad_enabled()]
         for a in args:
@@ -41,6 +43,7 @@ class Call:
         walk.visit(args)
         walk.visit(kwargs)
         self.tensors, self.objects = walk.tensors, tuple(walk.objects)
+        self.ids = tuple(map(id, walk.objects))
         self.key, self.coarse = (parts[0], *walk.key), (parts[0], *walk.coarse)
 
     def refuse_arrays(self) -> None:
@@ -93,15 +96,19 @@ def history(t: Tensor) -> tuple:
     return t.node is None, tuple(map(id, hooks)) if hooks else ()
 
 
-def aliases(tensors: Sequence[Tensor], owned: frozenset[int]) -> tuple:
-    """Which arguments share memory, with each other or with the state. owned: identities of the objects that own the state's memory."""
+def aliases(tensors: Sequence[Tensor], owned: frozenset[int], arrays: frozenset[int]) -> tuple:
+    """Which arguments share memory, with each other or with the state.
+
+    owned: identities of the objects that own the state's memory. arrays: of its arrays. The array of a tensor of the state is known
+    by its identity: one plan serves this one array.
+    """
     owners = [id(owner(t.array)) for t in tensors]
     if len(set(owners)) == len(owners) and owned.isdisjoint(owners):
         return ()
     found: list[tuple] = []
     for i, t in enumerate(tensors):
         if owners[i] in owned:
-            found.append((i, "state"))
+            found.append((i, "is", id(t.array)) if id(t.array) in arrays else (i, "shares", "state"))
         for k in range(i):
             if t.array is tensors[k].array:
                 found.append((i, "is", k))

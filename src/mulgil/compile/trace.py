@@ -8,7 +8,7 @@ same text runs on Tensors, as it does for second derivatives, and leaves simpler
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mulgil.autograd import Tensor, enable_grad
 from mulgil.autograd.record import NUMBERS
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.errors import TraceError, describe
-from mulgil.ops.function import Context, Function, observed
+from mulgil.ops.function import Context, Function
 from mulgil.ops.update import SGD, BiasCorrection
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -50,7 +50,7 @@ def arrays_of(thing: Any) -> list[np.ndarray]:
 class Recorder:
     """An observer of `run` that writes nodes."""
 
-    def __init__(self, inputs: Sequence[np.ndarray]):
+    def __init__(self, inputs: Sequence[np.ndarray], leaves: Iterable[Tensor] = ()):
         self.nodes: list[Node] = []
         self.known: dict[int, Value] = {}
         self.strangers: dict[int, tuple[Value, str]] = {}  # arrays met before anybody said whose they are
@@ -58,14 +58,18 @@ class Recorder:
         self.actions: list[tuple[int, Callable[[], Any]]] = []  # what was done beside the calls, after so many of them
         self._kept: list[Any] = []  # keeps the arrays alive, so that no identity is used twice
         self._through: Function | None = None  # the op whose text is being traced through
+        self.asked: list[tuple[np.ndarray, str]] = []  # arrays that nobody had met, whose values Python read
         self.inputs = [self.new(a, "input") for a in inputs]
+        self.gradients = {id(t): t.grad for t in leaves}  # as they are before; they hold what an earlier call left
+        self.earlier = {key: self.new(g.array, "input") for key, g in self.gradients.items() if g is not None}
+        self.clears: set[int] = set()  # tensors whose gradients the step drops before it makes new ones
 
-    def graph(self, result: Any, state: Sequence[Any]) -> Graph:
-        """What was recorded. result: what the function returned. state: models, optimizers and the like that own what outlives it.
+    def refuse(self, state: Any) -> None:
+        """Raise TraceError for an array that nobody owns, and for a value that left the step for Python.
 
-        Raises TraceError for an array that nobody owns, and for a value that left the step for Python.
+        state: models, optimizers and the like that own what outlives the step.
         """
-        owned = {id(a) for a in arrays_of(list(state))}
+        owned = {id(a) for a in arrays_of(state)}
         for key, (value, story) in self.strangers.items():
             if key not in owned:
                 raise TraceError(
@@ -73,17 +77,36 @@ class Recorder:
                     f"{list(value.shape)} {value.dtype}: {story}",
                     "pass it as an argument, or list its owner in state=[...]",
                 )
+        self.left = self.left or next((story for a, story in self.asked if id(a) in owned), "")
         if self.left:
             rule = "compile: a value left the step for Python, where it cannot be followed"
             raise TraceError(rule, self.left, "return the tensor and call .item() outside; decide with where(), not with if")
-        results = [self.known.get(id(t.array)) for t in tensors_of(result)]
-        if None in results:
+
+    def graph(self, results: Sequence[Tensor], more_inputs: Sequence[Value] = ()) -> Graph:
+        """What was recorded. results: what it has to make."""
+        values = [self.known.get(id(t.array)) for t in results]
+        if None in values:
             raise TraceError("compile: a result was not computed by the step", hint="return what the step computed")
-        return Graph(self.inputs, results, self.nodes).check()  # type: ignore[arg-type]
+        return Graph([*self.inputs, *more_inputs], values, self.nodes).check()  # type: ignore[arg-type]
+
+    def cleared(self, tensors: list[Tensor]) -> None:
+        """Told of gradients that are about to be dropped."""
+        for t in tensors:
+            if t.grad is self.gradients.get(id(t)):  # none made yet
+                self.clears.add(id(t))
+
+    def written(self) -> tuple[set[int], list[Value]]:
+        """What in-place calls wrote into: identities of the state's arrays, and inputs."""
+        roots = [node.inputs[k].root for node in self.nodes if node.phase == "forward" for k in node.op.inplace]
+        return {id(v.array) for v in roots if v.kind == "state"}, [v for v in roots if v.kind == "input"]
 
     def to_python(self, array: np.ndarray) -> None:
         """Told by a Tensor when its value becomes a Python number or a NumPy array."""
-        if id(array) in self.known and self.known[id(array)].kind != "constant" and self._through is None:
+        if self._through is not None:
+            return
+        if id(array) not in self.known:
+            self.asked.append((array, f"{describe(value=array)} at {user_line()}"))
+        elif self.known[id(array)].kind != "constant":
             self.left = self.left or f"{describe(value=array)} at {user_line()}"
 
     def beside(self, action: Callable[[], Any]) -> None:
@@ -94,6 +117,10 @@ class Recorder:
         """The actions before the first update of an optimizer, and those after it."""
         first = next((i for i, node in enumerate(self.nodes) if isinstance(node.op, (SGD, BiasCorrection))), len(self.nodes))
         return [do for at, do in self.actions if at <= first], [do for at, do in self.actions if at > first]
+
+    def array(self, value: Value) -> np.ndarray:
+        """The array that an input was at this call."""
+        return next(a for a in self._kept if self.known.get(id(a)) is value)
 
     def new(self, array: np.ndarray, kind: str, base: Value | None = None) -> Value:
         value = Value(f"{kind[0]}{len(self._kept)}", array.shape, array.dtype, kind, None if kind in ("temp", "input") else array, base)
@@ -159,14 +186,6 @@ def user_line() -> str:
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame = frame.f_back  # type: ignore[assignment]
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}" if frame is not None else "?"
-
-
-def trace(function: Callable, args: Sequence[Any], inputs: Sequence[np.ndarray]) -> tuple[Recorder, Any]:
-    """Run `function(*args)` once, watched. inputs: the arrays of the Tensors among args. Returns the recorder and the result."""
-    recorder = Recorder(inputs)
-    with observed(recorder):
-        result = function(*args)
-    return recorder, result
 
 
 def tensors_of(tree: Any) -> list[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 from mulgil.autograd import Tensor, no_grad
 from mulgil.backend import default_generator
 from mulgil.compile import compile
+from mulgil.compile.signature import Call
 from mulgil.compile.trace import arrays_of
 from mulgil.data import Assembly
 from mulgil.nn import Module
@@ -102,16 +103,16 @@ class Replayed:
 
     def __init__(self, function: Callable, state: list[Any], unchanged: Sequence[Any] = ()):
         self.compiled, self.state = compile(function, state=[*state, *unchanged]), state
-        self._seen: set[tuple] = set()
 
     def __call__(self, *tensors: Tensor) -> Any:
-        key = self.compiled.signature(tensors)
-        if key in self._seen:
-            return self.compiled.at(key, tensors)
+        call = Call(tensors, {})
+        plan = self.compiled.find(call)
+        if plan is not None:
+            return self.compiled.run(plan, call)
         before = Snapshot(self.state)
-        result = self.compiled.at(key, tensors)
-        self._seen.add(key)
-        return self.compiled.at(key, tensors) if before.restore() else result
+        result = self.compiled.first(call)
+        plan = self.compiled.find(call)
+        return self.compiled.run(plan, call) if plan is not None and before.restore() else result
 
 
 class Kept:
