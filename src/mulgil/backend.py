@@ -152,11 +152,11 @@ class Generator:
             self._on[xp.__name__] = xp.random.default_rng(self.initial_seed)
         return self._on[xp.__name__]
 
-    def get_state(self) -> dict:
+    def get_state(self) -> dict[str, Any]:
         """The state of the NumPy generator, made of plain numbers and strings (fit for JSON)."""
         return {"initial_seed": self.initial_seed, **self.numpy.bit_generator.state}
 
-    def set_state(self, state: dict) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a state that `get_state` returned."""
         self.initial_seed = state["initial_seed"]
         self.numpy.bit_generator.state = {key: value for key, value in state.items() if key != "initial_seed"}

@@ -13,7 +13,7 @@ from mulgil.errors import DTypeError, GradientError, describe
 
 
 def gradcheck(
-    function: Callable,
+    function: Callable[..., Any],
     inputs: Tensor | Sequence[Tensor],
     eps: float = 1e-6,
     atol: float = 1e-5,

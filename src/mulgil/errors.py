@@ -29,7 +29,7 @@ class MulgilError(Exception):
         rows = (("layer:", self.layer), ("got:  ", self.got), ("hint: ", self.hint))
         return "\n".join([self.rule, *(f"  {label} {text}" for label, text in rows if text)])
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.rule, self.got, self.hint), {"layer": self.layer}
 
 

@@ -36,7 +36,7 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike, mode: int = 0o666) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], mode: int = 0o666) -> Iterator[BinaryIO]:
     """Write a whole file or nothing: a temporary file in the same folder, flushed to the disk, then moved into place.
 
     Makes the folder where it is missing. Two processes that write the same path at once do each other no harm: the later
@@ -65,7 +65,7 @@ def atomic_file(path: str | os.PathLike, mode: int = 0o666) -> Iterator[BinaryIO
         raise DataError(f"{path}: the file cannot be written", error.strerror or str(error), hint) from error
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Flush a folder's list of names to the disk, so that a file moved into it survives a power cut; where that cannot be, nothing."""
     if hasattr(os, "O_DIRECTORY"):
         with suppress(OSError):

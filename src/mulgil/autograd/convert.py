@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def _cast(dtype: Any) -> Callable[[Any], Tensor]:
-    return lambda self: self.to(dtype=dtype)
+    def method(self: Any) -> Tensor:
+        return self.to(dtype=dtype)
+
+    method.__name__, method.__doc__ = np.dtype(dtype).name, f"`to({np.dtype(dtype).name})`."
+    return method
 
 
 class Conversions:
@@ -31,7 +35,7 @@ class Conversions:
     __slots__ = ()
 
     array: Any
-    version: list
+    version: list[int]
     shape: Any
     requires_grad: Any
     clone: Any

@@ -81,11 +81,11 @@ class Node:
 
     __slots__ = ("__weakref__", "ctx", "hooks", "kinds", "links", "op", "order", "outputs", "sources", "spent", "tally")
 
-    def __init__(self, op: Function, ctx: Context, links: tuple, kinds: tuple, outputs: int):
+    def __init__(self, op: Function, ctx: Context, links: tuple[Any, ...], kinds: tuple[Any, ...], outputs: int):
         self.op, self.ctx, self.links, self.kinds, self.outputs = op, ctx, links, kinds, outputs
         self.order = next(_order)
-        self.sources: tuple = ()
-        self.hooks: dict[int, list[Callable]] = {}
+        self.sources: tuple[Any, ...] = ()
+        self.hooks: dict[int, list[Callable[..., Any]]] = {}
         self.spent = False
         self.tally = 0
 
@@ -103,7 +103,7 @@ class Node:
                 hint = "write y = x + 1 instead of changing x (an optimizer's step counts: run backward before it), or change x.clone()"
                 raise GradientError(rule, f"{place} of {self.op}, changed {source[0][0] - source[1]} time(s) since", hint)
 
-    def tensor_context(self, wrap: Callable) -> Context:
+    def tensor_context(self, wrap: Callable[..., Any]) -> Context:
         """The context with Tensors in place of the saved arrays, connected to the graph: backward on it is itself recorded."""
         if not self.op.twice:
             raise GradientError(f"{self.op} has no second derivative", hint="use it without create_graph=True")

@@ -123,7 +123,7 @@ class NumpyProtocol:
             kwargs["out"] = tuple(_bare(x, name) for x in out)
         return getattr(ufunc, method)(*arrays, **kwargs)
 
-    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+    def __array_function__(self, function: Callable, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if function in FUNCTIONS and kwargs.get("out") is None:
             return FUNCTIONS[function](*args, **kwargs)
         name = getattr(function, "__name__", str(function))

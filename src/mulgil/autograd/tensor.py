@@ -56,13 +56,13 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
         self.node: Node | None = None
         self.index = 0
         self.version = [0]  # a cell, shared with views: in-place writes count up
-        self._hooks: list[Callable] | None = None
+        self._hooks: list[Callable[..., Any]] | None = None
         self._requires_grad = False
         if requires_grad:
             self._require_grad()
 
     @staticmethod
-    def of(array: Any, node: Node | None = None, index: int = 0, version: list | None = None) -> Tensor:
+    def of(array: Any, node: Node | None = None, index: int = 0, version: list[int] | None = None) -> Tensor:
         """A Tensor around an array that is known to be good, made by output `index` of `node`: the quick way for results."""
         t = Tensor.__new__(Tensor)
         t.array, t.node, t.index = array, node, index
@@ -231,7 +231,7 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     def _history(self) -> str:
         return f", grad_fn={self.node}" if self.node is not None else ", requires_grad=True" if self._requires_grad else ""
 
-    def __deepcopy__(self, memo: dict) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.node is not None:
             raise GradientError("only a leaf can be deep-copied", repr(self.node), "detach() it first")
         twin = type(self).__new__(type(self))

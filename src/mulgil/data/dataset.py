@@ -31,7 +31,7 @@ class Dataset(Generic[T_co]):
         ...     def __getitem__(self, i): return i, i * i
     """
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__getitem__" in vars(cls) and "fetch" not in vars(cls):
             cls.fetch = Dataset.fetch  # type: ignore[method-assign]  # a new meaning for a sample must not keep the old batches

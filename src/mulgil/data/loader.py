@@ -83,7 +83,19 @@ class DataLoader(Generic[T_co]):
         sampler: Iterable[int] | None = None,
         batch_sampler: Iterable[list[int]] | None = None,
         num_workers: int = 0,
-        collate_fn: Callable[[Any], Any] | None = None,
+        *,
+        collate_fn: Callable[[Any], Any],
+        **options: Unpack[Options],
+    ) -> None: ...
+    @overload  # single samples
+    def __init__(
+        self: DataLoader[Any],
+        dataset: Items[Any],
+        batch_size: None,
+        shuffle: bool | None = None,
+        sampler: Iterable[int] | None = None,
+        batch_sampler: None = None,
+        num_workers: int = 0,
         **options: Unpack[Options],
     ) -> None: ...
     def __init__(

@@ -29,7 +29,7 @@ _calls = Calls()
 class HookHandle:
     """What `register_forward_hook` returns; `remove()` takes the hook away again. Also a context manager that does so."""
 
-    def __init__(self, hooks: dict[int, Callable], hook: Callable):
+    def __init__(self, hooks: dict[int, Callable[..., Any]], hook: Callable[..., Any]):
         self._hooks, self._number = hooks, next(_hook_numbers)
         hooks[self._number] = hook
         changes.note()
@@ -67,8 +67,8 @@ class Module(ModuleTree):
     """
 
     training: bool
-    _forward_hooks: dict[int, Callable]
-    _forward_pre_hooks: dict[int, Callable]
+    _forward_hooks: dict[int, Callable[..., Any]]
+    _forward_pre_hooks: dict[int, Callable[..., Any]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,11 +225,11 @@ class Module(ModuleTree):
         return self.to(dtype=np.float64)
 
     # ------------------------------------------------------------------ hooks, printing, classes by name
-    def register_forward_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args, output)` after each forward; what it returns, if anything, replaces the output."""
         return HookHandle(self._forward_hooks, hook)
 
-    def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
         """Call `hook(module, args)` before each forward; what it returns, if anything, replaces the arguments."""
         return HookHandle(self._forward_pre_hooks, hook)
 

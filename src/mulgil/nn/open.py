@@ -25,7 +25,7 @@ class OpenParameter(Parameter):
     def __init__(self, open_shape: tuple[int | None, ...]):
         super().__init__(None)
         self.open_shape = open_shape
-        self.when_known: tuple[Callable, ...] = ()
+        self.when_known: tuple[Callable[..., Any], ...] = ()
 
     def __repr__(self) -> str:
         if self.array is not None:

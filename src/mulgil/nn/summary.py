@@ -16,6 +16,7 @@ from mulgil.errors import MulgilError, OptionError
 from mulgil.nn.conv import Conv2d
 from mulgil.nn.linear import Linear
 from mulgil.nn.module import Module
+from mulgil.typing import DTypeLike
 
 BATCH = 2  # samples in the trial batch; shown as -1
 
@@ -27,7 +28,7 @@ class LayerRow:
     name: str
     kind: str
     depth: int
-    output_shape: tuple
+    output_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
 
@@ -62,7 +63,7 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Module, input_size: Sequence, dtype: Any = None) -> Summary:
+def summary(model: Module, input_size: Sequence[int] | Sequence[Sequence[int]], dtype: DTypeLike | None = None) -> Summary:
     """Run a small batch of zeros through a copy of the model and list what happens.
 
     Args:

@@ -61,7 +61,7 @@ class Context:
 
     __slots__ = ("needs", "saved", "static", "xp")
 
-    def __init__(self, xp: ModuleType = np, needs: tuple[bool, ...] = (), saved: tuple = (), static: Any = None):
+    def __init__(self, xp: ModuleType = np, needs: tuple[bool, ...] = (), saved: tuple[Any, ...] = (), static: Any = None):
         self.xp, self.needs, self.saved, self.static = xp, needs, saved, static
 
     def save(self, *arrays: Array) -> None:
@@ -140,10 +140,11 @@ class Function:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def forward(self, ctx: Context, *inputs: Array) -> Array | tuple[Array, ...]:
+    # So open that an op may name its inputs: forward(self, ctx, *arrays), backward(self, ctx, *gradients), or the books' form.
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
-    def backward(self, ctx: Context, *gradients: Array) -> Array | tuple[Array | None, ...]:
+    def backward(self, *gradients: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
     def overwrite(self, ctx: Context, *arrays: Array) -> tuple[Array, ...]:

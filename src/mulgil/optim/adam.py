@@ -62,7 +62,7 @@ class Adam(Optimizer):
     def moving(self, group: dict[str, Any]) -> dict[str, float]:
         return {"lr": group["lr"], "fresh": 1 - group["betas"][0]}
 
-    def fixed(self, group: dict[str, Any]) -> tuple:
+    def fixed(self, group: dict[str, Any]) -> tuple[Any, ...]:
         return group["betas"][1], group["eps"], group["weight_decay"]
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:

@@ -119,11 +119,11 @@ class Optimizer:
         """The options that may change from step to step, as update rules want them. `update` finds them in `self.numbers`, 0-d arrays."""
         return {"lr": group["lr"]}
 
-    def fixed(self, group: dict[str, Any]) -> tuple:
+    def fixed(self, group: dict[str, Any]) -> tuple[Any, ...]:
         """The other options, with which update rules are made."""
         return tuple([value for name, value in group.items() if name not in BESIDE])
 
-    def settings(self) -> tuple:
+    def settings(self) -> tuple[Any, ...]:
         """The fixed options of all groups: what a replayed step holds for."""
         return tuple([self.fixed(group) for group in self.param_groups])
 

@@ -53,7 +53,7 @@ class SGD(Optimizer):
     def moving(self, group: dict[str, Any]) -> dict[str, float]:
         return {"lr": group["lr"], "momentum": group["momentum"]}
 
-    def fixed(self, group: dict[str, Any]) -> tuple:
+    def fixed(self, group: dict[str, Any]) -> tuple[Any, ...]:
         first = bool(group["dampening"]) and not self.state  # of which the gradient is not dampened
         return bool(group["momentum"]), group["dampening"], group["weight_decay"], group["nesterov"], first
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.plot.style import finish_epochs, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # dark to light, and each with its own line and marker: a print in grey still tells six of them apart
 COLOURS = ("#1f4e79", "#d1653e", "#2f8f6f", "#8e5aa8", "#c7a02b", "#7a8794")
@@ -13,7 +16,7 @@ DASHES = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "x")
 
 
-def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", part: str = "test") -> Any:
+def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", part: str = "test") -> Figure:
     """A figure of two panels, loss and accuracy, a line a run.
 
     runs: name -> its epochs, as in metrics.jsonl. part: "test" or "train".

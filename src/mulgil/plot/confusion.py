@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.plot.style import new_figure
+from mulgil.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LARGEST = 11.0  # inches that the cells may take
 CONTRAST = 0.3  # exponent of the colours: below 1 it lifts the few mistakes from the many right ones
 
 
-def confusion(matrix: Any, classes: Sequence[str] | None = None, title: str = "") -> Any:
+def confusion(matrix: ArrayLike, classes: Sequence[str] | None = None, title: str = "") -> Figure:
     """A figure of a confusion matrix: a row for each true class, a column for each prediction.
 
     matrix: [C, C], counts or shares. Each cell shows its number, as long as there is room; cells of 0 stay empty. The darkness is

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.plot.style import TEST, TRAIN, finish_epochs, new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Any:
+
+def curves(records: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     """A figure of two panels, loss and accuracy, train and test.
 
     records: an epoch each, with `epoch` and any of `train_loss`, `test_loss`, `train_accuracy`, `test_accuracy` (the lines

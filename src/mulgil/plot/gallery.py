@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mulgil.errors import ShapeError
 from mulgil.plot.images import as_images, grid
 from mulgil.plot.style import RIGHT, WRONG, new_figure
+from mulgil.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def gallery(
-    images: Any,
-    predictions: Any,
-    truth: Any,
+    images: ArrayLike,
+    predictions: ArrayLike,
+    truth: ArrayLike,
     classes: Sequence[str] | None = None,
     title: str = "",
     columns: int = 6,
     notes: Sequence[str] | None = None,
-) -> Any:
+) -> Figure:
     """A figure of images in rows, each under its prediction and its truth; wrong ones in red.
 
     images: [N, 28, 28], [N, 1, 28, 28], [N, 3, 28, 28] or flat [N, 784], any dtype. predictions, truth: [N] class numbers.
@@ -52,14 +56,18 @@ def gallery(
     return figure
 
 
-def samples(images: Any, predictions: Any, truth: Any, classes: Sequence[str] | None = None, count: int = 24, seed: int = 0) -> Any:
+def samples(
+    images: ArrayLike, predictions: ArrayLike, truth: ArrayLike, classes: Sequence[str] | None = None, count: int = 24, seed: int = 0
+) -> Figure:
     """A gallery of `count` test images drawn at random (by `seed`)."""
     chosen = _some(np.arange(len(np.asarray(truth))), count, seed)
     images, predictions, truth = (np.asarray(a)[chosen] for a in (images, predictions, truth))
     return gallery(images, predictions, truth, classes, "Test images, drawn at random")
 
 
-def mistakes(images: Any, predictions: Any, truth: Any, classes: Sequence[str] | None = None, count: int = 24, seed: int = 0) -> Any:
+def mistakes(
+    images: ArrayLike, predictions: ArrayLike, truth: ArrayLike, classes: Sequence[str] | None = None, count: int = 24, seed: int = 0
+) -> Figure:
     """A gallery of at most `count` test images that the model got wrong."""
     predictions, truth = np.asarray(predictions), np.asarray(truth)
     wrong = np.flatnonzero(predictions != truth)
@@ -70,7 +78,7 @@ def mistakes(images: Any, predictions: Any, truth: Any, classes: Sequence[str] |
     return gallery(np.asarray(images)[chosen], predictions[chosen], truth[chosen], classes, title)
 
 
-def message(text: str) -> Any:
+def message(text: str) -> Figure:
     """A figure that says something in place of pictures."""
     figure = new_figure(5, 1.2)
     figure.suptitle(text, fontsize=13)

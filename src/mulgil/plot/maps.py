@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mulgil.errors import ShapeError, describe
 from mulgil.plot.images import as_images, grid
 from mulgil.plot.style import new_figure
+from mulgil.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST = 64  # pictures of one figure; more are too small to see
 ROWS, COLUMNS = 16, 24  # at most, where a row is a sample or filter
 
 
-def heatmaps(images: Any, maps: Any, titles: Sequence[str] | None = None, title: str = "", columns: int = 6) -> Any:
+def heatmaps(images: ArrayLike, maps: ArrayLike, titles: Sequence[str] | None = None, title: str = "", columns: int = 6) -> Figure:
     """A figure of each image above its map; grey images are outlined in the map, to see where in them it is high.
 
     images: as `gallery` takes them. maps: [N, H, W], drawn from 0 (dark) to each one's highest value (light; it prints in grey), what
@@ -44,7 +48,7 @@ def heatmaps(images: Any, maps: Any, titles: Sequence[str] | None = None, title:
     return figure
 
 
-def filters(weights: Any, title: str = "") -> Any:
+def filters(weights: ArrayLike, title: str = "") -> Figure:
     """A figure of filters, all on one scale: white adds, black takes away, middle grey is 0.
 
     weights: [out, in, kh, kw], as `train.filters` gives them: with one input channel a grid of filters, with more a row for each
@@ -70,7 +74,7 @@ def filters(weights: Any, title: str = "") -> Any:
     return figure
 
 
-def features(maps: Any, title: str = "") -> Any:
+def features(maps: ArrayLike, title: str = "") -> Figure:
     """A figure of feature maps: black is a sample's lowest value, white its highest.
 
     maps: [channels, h, w] of one sample, in a grid; or [N, channels, h, w] as `train.feature_maps` gives them, a row a sample.
@@ -95,7 +99,7 @@ def features(maps: Any, title: str = "") -> Any:
     return _mosaic(scaled, rows, columns, names, text, {"cmap": "gray", "vmin": 0, "vmax": 1})
 
 
-def _mosaic(pictures: np.ndarray, rows: int, columns: int, names: tuple[str, str] | None, title: str, scale: dict[str, Any]) -> Any:
+def _mosaic(pictures: np.ndarray, rows: int, columns: int, names: tuple[str, str] | None, title: str, scale: dict[str, Any]) -> Figure:
     """A figure with the pictures side by side in one panel: quick, however many. names: of the rows and columns; None numbers each."""
     from matplotlib.patches import Rectangle
 

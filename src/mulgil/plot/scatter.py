@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mulgil.errors import ShapeError, describe
 from mulgil.plot.style import new_figure
+from mulgil.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by the colour-blind too, and two greys; the markers tell classes apart in print.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#222222", "#999999", "#6a3d9a")
@@ -17,12 +21,12 @@ MARKERS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*")
 
 
 def scatter(
-    points: Any,
-    labels: Any = None,
+    points: ArrayLike,
+    labels: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
     title: str = "",
     shares: Sequence[float] | np.ndarray | None = None,
-) -> Any:
+) -> Figure:
     """A figure of points, with the name of each class at its middle.
 
     points: [N, 2] or more columns, of which the first two are drawn. labels: class numbers [N], or None. classes: names by number.
@@ -34,7 +38,7 @@ def scatter(
         hint = "embedding(model, data, layer, components=2)"
         raise ShapeError("scatter: points must be [N, 2], labels [N]", describe(points=points, labels=numbers), hint)
     figure = new_figure(7.6, 6)
-    axes = figure.subplots()
+    axes: Any = figure.subplots()
     size = float(np.clip(20000 / max(len(points), 1), 7, 36))
     present = np.unique(numbers)
     names = {n: str(classes[n]) if classes is not None and 0 <= n < len(classes) else str(n) for n in present.tolist()}

@@ -7,10 +7,13 @@ import re
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.errors import OptionError
 from mulgil.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TRAIN, TEST, WRONG, RIGHT = "#4878a8", "#d1653e", "#c0392b", "#2f6f4f"
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
@@ -56,7 +59,7 @@ def figure_class() -> Any:
     return HangulFigure
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """A figure in inches that belongs to no window: drawing to a file needs no display and leaves nothing open."""
     require_matplotlib()
     return figure_class()(figsize=(width, height), layout="constrained")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.plot.compare import COLOURS, DASHES, MARKERS
 from mulgil.plot.style import new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def sweep(rows: Sequence[Mapping[str, Any]], settings: Sequence[str], title: str = "") -> Any:
+
+def sweep(rows: Sequence[Mapping[str, Any]], settings: Sequence[str], title: str = "") -> Figure:
     """A figure of two panels, test loss and test accuracy, over the setting with the most values; a line for each choice of the others.
 
     rows: a trial each, with the settings, `test_loss` and `test_accuracy`; those without figures are left out. settings: the names

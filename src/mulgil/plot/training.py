@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mulgil.plot.style import TEST, TRAIN, finish_epochs, new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 TITLES = {"mse": "Mean squared error", "mae": "Mean absolute error", "top5": "Right among the first five"}
 
 
-def history(records: np.ndarray, title: str = "") -> Any:
+def history(records: np.ndarray, title: str = "") -> Figure:
     """A figure with a panel for the loss and one for each metric, training solid, validation dashed.
 
     records: a structured array with `epoch`, `train_loss`, `validation_loss`, `train_accuracy` and so on, such as `Trainer.fit` returns.
@@ -33,7 +36,7 @@ def history(records: np.ndarray, title: str = "") -> Any:
     return figure
 
 
-def learning_rates(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, suggestion: float) -> Any:
+def learning_rates(rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, suggestion: float) -> Figure:
     """The loss against the learning rate, on a logarithmic axis, with the suggested rate.
 
     rates, losses, smooth: [steps] each, in the order of the steps; smooth: the running mean of the losses.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.autograd import no_grad
 from mulgil.backend import to_device
@@ -11,6 +11,9 @@ from mulgil.errors import OptionError
 from mulgil.nn import BatchNorm1d, BatchNorm2d, Module
 from mulgil.train.callbacks import Callback
 from mulgil.train.step import device_of
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 
 class WeightAverage(Callback):
@@ -39,7 +42,7 @@ class WeightAverage(Callback):
             if name in self.average:
                 value.array[...], self.average[name] = self.average[name], value.array.copy()
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         if self.apply and self.count:
             trainer.model.load_state_dict(self.average)
 
@@ -54,7 +57,7 @@ class WeightAverage(Callback):
         where = device_of(model)
         self.average = {name: to_device(array, where) for name, array in self.average.items()}
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         self.to_model(trainer.model)
 
 
@@ -70,7 +73,7 @@ class EMA(WeightAverage):
         super().__init__(apply)
         self.decay = decay
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         self.add(trainer.model, 1 - min(self.decay, (1 + self.count) / (10 + self.count)))
 
 
@@ -87,11 +90,11 @@ class SWA(WeightAverage):
         super().__init__(apply)
         self.first = first
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         if trainer.epoch >= self.first and trainer.complete:
             self.add(trainer.model, 1 / (self.count + 1))
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         super().end(trainer)
         if self.apply and self.count:
             renew_statistics(trainer.model, trainer.train_data)

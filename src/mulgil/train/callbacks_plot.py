@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.train.callbacks import Callback
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 
 class LivePlotCallback(Callback):
@@ -29,7 +32,7 @@ class LivePlotCallback(Callback):
         self._saved: dict[str, Any] = {}
         self._before: tuple[int, dict[str, float]] = (0, {})
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         from mulgil.plot import create_plot
 
         if self.plotter is None:
@@ -40,7 +43,7 @@ class LivePlotCallback(Callback):
         meter = getattr(trainer, "meter", None)
         self._before = (0, {}) if meter is None else _sums(meter)  # of a resumed epoch, what came before
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         samples, sums = _sums(trainer.meter)
         before = self._before if self._before[0] < samples else (0, {})  # a new epoch counts from 0
         size = samples - before[0]
@@ -48,14 +51,14 @@ class LivePlotCallback(Callback):
         self._before = samples, sums
         self.plotter.set_train_batch(values, batch_size=size)
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         self._before = 0, {}
         self.plotter.set_train_epoch()
         if trainer.validation_metrics is not None:
             self.plotter.set_test_batch(trainer.validation_metrics.as_dict(), batch_size=trainer.validation_metrics.samples)
             self.plotter.set_test_epoch()
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         if self.plotter is not None:
             self.plotter.plot()
 

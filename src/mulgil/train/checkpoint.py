@@ -8,12 +8,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mulgil.errors import DataError, MulgilError, OptionError
+from mulgil.errors import DataError, MulgilError, NonFiniteError, OptionError
 from mulgil.files import sync_folder
 from mulgil.io import load, save
 from mulgil.train.callbacks import Callback
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 __all__ = ["Checkpoint", "Checkpoints", "Every"]
 
@@ -162,33 +165,33 @@ class Checkpoint(Callback):
         self._step, self._time = 0, time.monotonic()  # of the newest one
         self._behind = self._failed = False  # whether something happened since; whether it could not be written
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         self._step = trainer.step
         self._time, self._behind, self._failed = time.monotonic(), False, False
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         self._behind = True
         if self.every.due(trainer.step - self._step, time.monotonic() - self._time):
             self.write(trainer)
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         self._behind = True
         metrics = trainer.validation_metrics
         if metrics is not None and trainer.complete and metrics.loss < self.best_loss:
             self.best_loss = float(metrics.loss)
             self._best = trainer.step, trainer.state_dict()
 
-    def nonfinite(self, trainer: Any, error: Any) -> None:
+    def nonfinite(self, trainer: Trainer, error: NonFiniteError) -> None:
         """Keep the state before the step that failed, to look into it; the run goes on from the newest numbered one."""
-        path = self.files.write(error.state, error.step, self.facts, name="nonfinite")
+        path = self.files.write(error.state, error.step or trainer.step, self.facts, name="nonfinite")
         error.hint = f"{error.hint}; error.state is kept in {path}"
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         torn = trainer.in_epoch  # an error in the middle of a batch: its update may be half done
         if self._behind and not torn and not self._failed:
             self.write(trainer)
 
-    def write(self, trainer: Any) -> None:
+    def write(self, trainer: Trainer) -> None:
         """Write one now."""
         self._failed = True
         if self._best is not None:

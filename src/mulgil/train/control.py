@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from mulgil.data.sampler import check_count
 from mulgil.errors import OptionError
 from mulgil.optim import LRScheduler
 from mulgil.train.callbacks import Callback
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 
 class Best:
@@ -52,7 +55,7 @@ class EarlyStopping(Callback):
         check_count("EarlyStopping: patience", patience)
         self.best, self.patience, self.waited = Best(monitor, mode, min_delta), int(patience), 0
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         self.waited = 0 if self.best.improved(trainer) else self.waited + 1
         if self.waited >= self.patience:
             trainer.stop(f"no better {self.best.monitor} for {self.patience} epochs")
@@ -85,11 +88,11 @@ class BestWeights(Callback):
     def best_value(self) -> float:
         return self._best.value
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         if self._best.improved(trainer):
             self.best = weights_of(trainer.model)
 
-    def end(self, trainer: Any) -> None:
+    def end(self, trainer: Trainer) -> None:
         self.last = weights_of(trainer.model)
         if self.best is not None and self.restore:
             trainer.model.load_state_dict(self.best)
@@ -115,11 +118,11 @@ class Schedule(Callback):
             raise OptionError('Schedule: every must be "epoch" or "batch"', repr(every))
         self.scheduler, self.every = scheduler, every
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         if self.every == "batch":
             self.scheduler.step()
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         if self.every == "epoch":
             self.scheduler.step()
 
@@ -138,7 +141,7 @@ class TimeLimit(Callback):
             raise OptionError("TimeLimit: seconds must be above 0", repr(seconds))
         self.seconds = seconds
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         if trainer.seconds >= self.seconds:
             trainer.stop(f"time limit of {self.seconds:g} s")
 

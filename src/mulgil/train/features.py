@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from mulgil.train.layers import as_input, last_output, recording
 from mulgil.train.samples import Samples, on_cpu
 from mulgil.train.state import evaluating
 from mulgil.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Embedding", "embedding", "feature_maps", "filters"]
 
@@ -68,7 +71,7 @@ class Embedding:
     targets: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """A figure of the first two coordinates, coloured by class."""
         from mulgil import plot
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from mulgil.optim import Optimizer
 from mulgil.train.feed import TRAIN_BATCH, Batches, as_batches
 from mulgil.train.step import Loss, device_of, make_step
 from mulgil.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEMORY = 0.8  # of the running mean of the losses
 SETTLED = 10  # steps until the running mean has forgotten the first batch
@@ -40,7 +43,7 @@ class LearningRates:
     smooth: np.ndarray
     suggestion: float
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """A matplotlib figure of the loss against the learning rate. Needs mulgil[plot]."""
         from mulgil.plot.training import learning_rates
 

@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from mulgil.errors import DataError, OptionError
 from mulgil.files import atomic_file, open_regular, parse_json, read_json, read_text, refuse_link
 from mulgil.train.callbacks import Callback
 from mulgil.train.logs import epoch_record
 from mulgil.train.machine import code_version, machine
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 FORMAT = 1
 MAX_LINE = 1 << 16  # bytes of an epoch's line
@@ -176,12 +179,12 @@ class RunLog(Callback):
         self.folder, self.records, self.part = folder, records, part
         self.times: list[dict[str, Any]] = []
 
-    def start(self, trainer: Any) -> None:
+    def start(self, trainer: Trainer) -> None:
         for path, rows in ((self.folder.metrics, self.records), (self.folder.times, self.times)):
             with atomic_file(path) as file:
                 file.write("".join(map(_line, rows)).encode())
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         record = epoch_record(trainer, self.part)
         times = {"epoch": trainer.epoch, **{name: record.pop(name) for name in TIMES}}
         for path, rows, row in ((self.folder.metrics, self.records, record), (self.folder.times, self.times, times)):

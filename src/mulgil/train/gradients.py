@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from mulgil.errors import OptionError
 from mulgil.functions import stack
 from mulgil.nn import utils
 from mulgil.train.callbacks import Callback
+
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
 
 
 class GradientClipping(Callback):
@@ -25,13 +28,13 @@ class GradientClipping(Callback):
             raise OptionError("GradientClipping: give one of max_norm and max_value, above 0", f"{max_norm!r}, {max_value!r}")
         self.max_norm, self.max_value, self.norm = max_norm, max_value, float("nan")
 
-    def after_backward(self, trainer: Any) -> Tensor | None:
+    def after_backward(self, trainer: Trainer) -> Tensor | None:
         if self.max_norm is not None:
             return utils.clip_grad_norm_(trainer.model.parameters(), self.max_norm)
         utils.clip_grad_value_(trainer.model.parameters(), self.max_value or 0.0)
         return None
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         if self in trainer.outputs:
             self.norm = float(trainer.outputs[self])
 
@@ -50,12 +53,12 @@ class GradientStatistics(Callback):
     def norms(self) -> np.ndarray:
         return np.stack(self._norms) if self._norms else np.zeros((0, len(self.names)), np.float32)
 
-    def after_backward(self, trainer: Any) -> Tensor | None:
+    def after_backward(self, trainer: Trainer) -> Tensor | None:
         found = [(name, p.grad) for name, p in trainer.model.named_parameters() if p.grad is not None]
         self.names = [name for name, _ in found]
         return stack([(g * g).sum() for _, g in found]).sqrt() if found else None
 
-    def batch(self, trainer: Any) -> None:
+    def batch(self, trainer: Trainer) -> None:
         if self in trainer.outputs:
             self._norms.append(to_device(trainer.outputs[self].array, "cpu"))
 
@@ -75,7 +78,7 @@ class WeightStatistics(Callback):
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
 
-    def epoch(self, trainer: Any) -> None:
+    def epoch(self, trainer: Trainer) -> None:
         record: dict[str, Any] = {"epoch": trainer.epoch}
         for name, parameter in trainer.model.named_parameters():
             w = parameter.array

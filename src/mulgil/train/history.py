@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class History(np.ndarray):
@@ -48,7 +51,7 @@ class History(np.ndarray):
         """Each epoch as a dict of plain numbers."""
         return [dict(zip(self.dtype.names or (), row, strict=True)) for row in self.tolist()]
 
-    def plot(self, title: str = "") -> Any:
+    def plot(self, title: str = "") -> Figure:
         """A matplotlib figure: the losses on the left, the accuracies (or the first metric) on the right. Needs mulgil[plot]."""
         from mulgil.plot.training import history
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from mulgil.train.inputs import known
 from mulgil.train.layers import as_input
 from mulgil.train.samples import Samples, on_cpu
 from mulgil.train.state import evaluating
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Interpretation", "interpret"]
 
@@ -127,14 +130,14 @@ class Interpretation:
         return scores.per_class_report(self.targets, self.predictions, self.classes)
 
     # ------------------------------------------------------------------ pictures
-    def plot_confusion_matrix(self, normalize: str | None = None) -> Any:
+    def plot_confusion_matrix(self, normalize: str | None = None) -> Figure:
         """A figure of the confusion matrix. The pictures need matplotlib; `figure.savefig("confusion.png")` keeps one."""
         from mulgil import plot
 
         title = f"{len(self.mistakes):,} mistakes in {len(self):,} samples"
         return plot.confusion(self.confusion_matrix(normalize), self.classes, title)
 
-    def plot_mistakes(self, count: int = 24, seed: int | None = None) -> Any:
+    def plot_mistakes(self, count: int = 24, seed: int | None = None) -> Figure:
         """A figure of at most `count` mistakes: the first ones, or, with a `seed`, some drawn at random."""
         chosen = self.mistakes[:count]
         if seed is not None and len(self.mistakes) > count:
@@ -142,11 +145,11 @@ class Interpretation:
         shown = "" if len(chosen) == len(self.mistakes) else f" ({len(chosen)} of them)"
         return self.plot_samples(chosen, f"{len(self.mistakes):,} mistakes in {len(self):,} samples{shown}")
 
-    def plot_top_losses(self, k: int = 24) -> Any:
+    def plot_top_losses(self, k: int = 24) -> Figure:
         """A figure of the `k` samples with the highest losses, the worst first."""
         return self.plot_samples(self.top_losses(k), "Highest losses")
 
-    def plot_samples(self, rows: Sequence[int] | np.ndarray, title: str = "") -> Any:
+    def plot_samples(self, rows: Sequence[int] | np.ndarray, title: str = "") -> Figure:
         """A figure of the samples numbered `rows`: what was said with its probability, the truth, the loss and the number of each."""
         from mulgil import plot
 

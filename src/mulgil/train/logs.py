@@ -22,7 +22,7 @@ class MetricsFile(Callback):
     done stay, those of an epoch that is trained anew go.
     """
 
-    def __init__(self, path: str | os.PathLike, part: str = "validation"):
+    def __init__(self, path: str | os.PathLike[str], part: str = "validation"):
         self.path, self.part = Path(path), part
 
     def start(self, trainer: Any) -> None:
@@ -52,7 +52,7 @@ def epoch_record(trainer: Any, part: str = "validation") -> dict[str, Any]:
 class CSVLogger(Callback):
     """The history as a table in the file `path`: a column a name, a row an epoch. A resumed run goes on with its own history."""
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
 
     def start(self, trainer: Any) -> None:
@@ -76,7 +76,7 @@ class TensorBoard(Callback):
     Needs the package tensorboard: pip install "mulgil[tensorboard]". Then: tensorboard --logdir FOLDER.
     """
 
-    def __init__(self, folder: str | os.PathLike, every: int = 50):
+    def __init__(self, folder: str | os.PathLike[str], every: int = 50):
         self.folder, self.every = str(folder), int(every)
         self._writer: Any = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from mulgil.autograd import no_grad
 from mulgil.nn import Module
@@ -16,7 +17,7 @@ __all__ = ["evaluate", "make_step", "train_epoch"]
 
 def train_epoch(
     model: Module,
-    batches: Iterable,
+    batches: Iterable[Any],
     step: Step,
     on_batch: Callable[[Meter], None] | None = None,
     should_stop: Callable[[], bool] = never,
@@ -46,7 +47,7 @@ def train_epoch(
     return meter.result()
 
 
-def evaluate(model: Module, batches: Iterable, loss_fn: Loss) -> Metrics:
+def evaluate(model: Module, batches: Iterable[Any], loss_fn: Loss) -> Metrics:
     """Loss, accuracy and predictions over `batches`, without training; the model's mode is as before afterwards."""
     device = device_of(model)
     meter = Meter(keep_predictions=True)

@@ -66,7 +66,7 @@ class DatasetInfo:
     problem: DataError | None = None
 
 
-def info(name: str, root: str | os.PathLike | None = None) -> DatasetInfo:
+def info(name: str, root: str | os.PathLike[str] | None = None) -> DatasetInfo:
     """Files, sizes and counts of a data set as it lies on disk; reads headers only and downloads nothing."""
     cls = get(name)
     if not issubclass(cls, IdxDataset):
@@ -92,13 +92,13 @@ def info(name: str, root: str | os.PathLike | None = None) -> DatasetInfo:
     return DatasetInfo(name, cls.title, cls.about, cls.classes, available, folder, files, counts, shape, cls.mirrors, problem)
 
 
-def is_available(name: str, root: str | os.PathLike | None = None) -> bool:
+def is_available(name: str, root: str | os.PathLike[str] | None = None) -> bool:
     """Whether both parts of a data set can be loaded without the network. Looks for the files, does not read them through."""
     cls = get(name)
     return not issubclass(cls, IdxDataset) or all(cls.find(root, train) for train in (True, False))
 
 
-def download(name: str, root: str | os.PathLike | None = None, report: bool = True) -> list[Path]:
+def download(name: str, root: str | os.PathLike[str] | None = None, report: bool = True) -> list[Path]:
     """Fetch a data set's files into `root` or the user's cache and return their paths; none for an embedded one.
 
     Raises:
@@ -109,7 +109,7 @@ def download(name: str, root: str | os.PathLike | None = None, report: bool = Tr
     return cls.download(root, report=report) if issubclass(cls, IdxDataset) else []
 
 
-def auto(root: str | os.PathLike | None = None, say: Callable[[str], object] = print) -> type[ImageDataset]:
+def auto(root: str | os.PathLike[str] | None = None, say: Callable[[str], object] = print) -> type[ImageDataset]:
     """MNIST where it is on disk or can be fetched in short time, else Digits, with one line saying so.
 
     A machine without network knows after at most five seconds; one that is slow gives up after a minute.

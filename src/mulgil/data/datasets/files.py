@@ -9,7 +9,7 @@ from pathlib import Path
 from mulgil.files import cache_folder
 
 
-def search_folders(name: str, title: str, root: str | os.PathLike | None) -> list[Path]:
+def search_folders(name: str, title: str, root: str | os.PathLike[str] | None) -> list[Path]:
     """The folders where the files of a data set may lie, in the order of looking.
 
     `root`, then the environment's MULGIL_DATA, then the user's cache; in each of them the layout of torchvision
@@ -20,7 +20,7 @@ def search_folders(name: str, title: str, root: str | os.PathLike | None) -> lis
     return [Path(base) / part for base in bases if base for part in inside]
 
 
-def download_folder(name: str, title: str, root: str | os.PathLike | None) -> Path:
+def download_folder(name: str, title: str, root: str | os.PathLike[str] | None) -> Path:
     """Where a download goes: torchvision's layout below `root`, so that both find it; the user's cache without a root."""
     return Path(root) / title / "raw" if root else cache_folder() / name
 

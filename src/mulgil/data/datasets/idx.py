@@ -54,7 +54,7 @@ class IdxHeader:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_idx(path: str | os.PathLike, ndim: int | None = None, max_bytes: int = MAX_BYTES) -> np.ndarray:
+def read_idx(path: str | os.PathLike[str], ndim: int | None = None, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """Read an IDX file, plain or gzip (told by its content, not its name), as a writable array in native byte order.
 
     Args:
@@ -75,7 +75,7 @@ def read_idx(path: str | os.PathLike, ndim: int | None = None, max_bytes: int = 
     return np.frombuffer(content, header.dtype).reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False)
 
 
-def read_header(path: str | os.PathLike, ndim: int | None = None) -> IdxHeader:
+def read_header(path: str | os.PathLike[str], ndim: int | None = None) -> IdxHeader:
     """The dtype and shape of an IDX file, from its first bytes and its size only. Raises `DataError` as `read_idx` does."""
     with _opened(path) as (stream, room):
         header = _read_header(stream, path, ndim, MAX_BYTES)
@@ -83,7 +83,7 @@ def read_header(path: str | os.PathLike, ndim: int | None = None) -> IdxHeader:
     return header
 
 
-def write_idx(path: str | os.PathLike, array: np.ndarray) -> None:
+def write_idx(path: str | os.PathLike[str], array: np.ndarray) -> None:
     """Write `array` as an IDX file, gzip where the name ends in .gz: the inverse of `read_idx`, for tests and own data sets.
 
     Raises:

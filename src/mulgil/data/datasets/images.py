@@ -78,8 +78,15 @@ class ImageDataset(Dataset[tuple[Any, Any]]):
         return {name: label for label, name in enumerate(self.classes)}
 
     # The names that torchvision had before `data` and `targets`.
-    train_data = test_data = property(lambda self: self.data)
-    train_labels = test_labels = property(lambda self: self.targets)
+    @property
+    def train_data(self) -> Tensor:
+        return self.data
+
+    @property
+    def train_labels(self) -> Tensor:
+        return self.targets
+
+    test_data, test_labels = train_data, train_labels
 
     def extra_repr(self) -> str:
         """Lines that `repr` adds."""
@@ -120,7 +127,7 @@ class IdxDataset(ImageDataset):
 
     def __init__(
         self,
-        root: str | os.PathLike | None = None,
+        root: str | os.PathLike[str] | None = None,
         train: bool = True,
         transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
@@ -136,7 +143,7 @@ class IdxDataset(ImageDataset):
         super().__init__(*read_pair(*paths, classes=len(self.classes)), train, transform, target_transform)
 
     @classmethod
-    def find(cls, root: str | os.PathLike | None = None, train: bool = True) -> tuple[Path, Path] | None:
+    def find(cls, root: str | os.PathLike[str] | None = None, train: bool = True) -> tuple[Path, Path] | None:
         """The paths of the images and the labels of a split, from one folder; None where they are not on disk."""
         split = TRAIN if train else TEST
         for folder in search_folders(cls.name, cls.title, root):
@@ -148,7 +155,7 @@ class IdxDataset(ImageDataset):
     @classmethod
     def download(
         cls,
-        root: str | os.PathLike | None = None,
+        root: str | os.PathLike[str] | None = None,
         mirrors: Sequence[str] | None = None,
         patience: Patience = Patience(),  # noqa: B008 - frozen
         report: bool = True,

@@ -67,7 +67,7 @@ class KMNIST(IdxDataset):
     )
 
 
-def load_mnist(root: str | os.PathLike | None = None, download: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """MNIST as four NumPy arrays: x_train [60000, 1, 28, 28] uint8, y_train [60000] int64, x_test, y_test.
 
     `load_mnist.labels` are the ten names ('0', ..., '9'). `root` and `download` as `datasets.MNIST` has them.
@@ -87,7 +87,7 @@ def load_mnist(root: str | os.PathLike | None = None, download: bool = False) ->
 load_mnist.labels = tuple("0123456789")  # type: ignore[attr-defined]
 
 
-def download_mnist(root: str | os.PathLike | None = None) -> None:
+def download_mnist(root: str | os.PathLike[str] | None = None) -> None:
     """Fetch MNIST's four files into `root` or the user's cache; where they are on disk, say so.
 
     Raises:

@@ -19,7 +19,7 @@ class Transform:
 
     batch: Callable[[Any], Any] | None = None
 
-    def __init_subclass__(cls, **kwargs: Any):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in vars(cls) and "batch" not in vars(cls):
             cls.batch = None  # a new meaning for a sample must not keep the old one for a batch
