@@ -231,6 +231,20 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     def _history(self) -> str:
         return f", grad_fn={self.node}" if self.node is not None else ", requires_grad=True" if self._requires_grad else ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a process pool is sent: the array, the gradient, whether it requires one; no hooks, no graph."""
+        if self.node is not None:
+            raise GradientError("only a leaf can be pickled", repr(self.node), "detach() it first")
+        grad = None if self.grad is None else self.grad.array
+        return {"array": self.array, "grad": grad, "requires_grad": self._requires_grad, "more": getattr(self, "__dict__", {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Tensor.__init__(self, np.empty(0))
+        self.array, self._requires_grad = state["array"], state["requires_grad"]
+        self.grad = None if state["grad"] is None else Tensor.of(state["grad"])
+        if state["more"]:
+            self.__dict__.update(state["more"])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self.node is not None:
             raise GradientError("only a leaf can be deep-copied", repr(self.node), "detach() it first")

@@ -9,8 +9,9 @@ from mulgil.autograd import Tensor
 from mulgil.backend import Generator
 from mulgil.data.collate import default_collate
 from mulgil.data.dataset import Dataset
-from mulgil.data.sampler import BatchSampler, RandomSampler, SequentialSampler, check_count, check_generator
+from mulgil.data.sampler import BatchSampler, RandomSampler, SequentialSampler, check_generator
 from mulgil.errors import OptionError
+from mulgil.options import check_count
 from mulgil.typing import Items, Stackable, T_co
 
 __all__ = ["DataLoader"]

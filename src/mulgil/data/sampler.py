@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any, Generic
@@ -11,6 +10,7 @@ import numpy as np
 
 from mulgil.backend import Generator, default_generator
 from mulgil.errors import OptionError
+from mulgil.options import check_count
 from mulgil.typing import T_co
 
 __all__ = ["BatchSampler", "RandomSampler", "Sampler", "SequentialSampler", "SubsetRandomSampler", "WeightedRandomSampler"]
@@ -127,14 +127,6 @@ class BatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         count = len(self.sampler)  # type: ignore[arg-type]
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
-
-
-def check_count(name: str, value: Any, optional: bool = False) -> None:
-    """Raise `OptionError` unless `value` is a positive whole number (or None where that is allowed)."""
-    if optional and value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise OptionError(f"{name} must be a positive whole number", repr(value), "for example 100")
 
 
 def check_generator(who: str, generator: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mulgil.autograd import Tensor
-from mulgil.errors import OptionError
 from mulgil.nn import functional as F
 from mulgil.nn.module import Module
+from mulgil.options import SHARE, check_number
 from mulgil.typing import ArrayLike
 
 
@@ -17,8 +17,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
-        if not 0 <= p <= 1:
-            raise OptionError("Dropout: p must be between 0 and 1", repr(p))
+        check_number("Dropout: p", p, SHARE)
         self.p, self.inplace = p, inplace
 
     def forward(self, x: ArrayLike) -> Tensor:

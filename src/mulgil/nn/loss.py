@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mulgil.autograd import Tensor
 from mulgil.nn import functional as F
-from mulgil.nn.loss_functions import Looks
+from mulgil.nn.loss_functions import Looks, check_settings, check_weights
 from mulgil.nn.module import Module
 from mulgil.typing import ArrayLike
 
@@ -12,6 +12,7 @@ from mulgil.typing import ArrayLike
 class _Loss(Module):
     def __init__(self, reduction: str = "mean"):
         super().__init__()
+        check_settings(type(self).__name__, reduction)
         self.reduction = reduction
 
 
@@ -20,6 +21,9 @@ class _ClassLoss(_Loss):
 
     def __init__(self, weight: ArrayLike | None = None, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
+        if weight is not None:
+            check_weights(type(self).__name__, weight, "class")
+        check_settings(type(self).__name__, ignore_index=ignore_index)
         self.register_buffer("weight", weight if weight is None or isinstance(weight, Tensor) else Tensor(weight))
         self.ignore_index = ignore_index
         self._looks = Looks()
@@ -35,6 +39,7 @@ class CrossEntropyLoss(_ClassLoss):
 
     def __init__(self, weight: ArrayLike | None = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0):
         super().__init__(weight, ignore_index, reduction)
+        check_settings(type(self).__name__, label_smoothing=label_smoothing)
         self.label_smoothing = label_smoothing
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:
@@ -69,6 +74,8 @@ class BCEWithLogitsLoss(_Loss):
 
     def __init__(self, reduction: str = "mean", pos_weight: ArrayLike | None = None):
         super().__init__(reduction)
+        if pos_weight is not None:
+            check_weights(type(self).__name__, pos_weight, "output")
         self.register_buffer("pos_weight", pos_weight if pos_weight is None or isinstance(pos_weight, Tensor) else Tensor(pos_weight))
 
     def forward(self, input: ArrayLike, target: ArrayLike) -> Tensor:

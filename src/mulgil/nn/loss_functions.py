@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Tensor, apply
-from mulgil.errors import OptionError, ShapeError, describe
+from mulgil.backend import to_device
+from mulgil.errors import DTypeError, OptionError, ShapeError, describe
 from mulgil.nn import checks
 from mulgil.ops import elementwise
 from mulgil.ops import loss as losses
+from mulgil.options import SHARE, check_choice, check_count, check_number
 from mulgil.typing import ArrayLike
 
 NOT_LOGITS = "cross_entropy wants logits, but the input looks like probabilities: leave the softmax out"
@@ -29,8 +31,31 @@ class Looks:
 _first_calls = Looks()  # of the functions; each loss layer has its own
 
 
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def check_settings(name: str, reduction: Any = "mean", ignore_index: Any = -100, label_smoothing: Any = 0.0) -> None:
+    """Raise OptionError for settings of a loss that make no sense."""
+    check_choice(f"{name}: reduction", reduction, REDUCTIONS)
+    check_count(f"{name}: ignore_index", ignore_index, least=-(1 << 63))
+    check_number(f"{name}: label_smoothing", label_smoothing, SHARE)
+
+
+def check_weights(name: str, weights: Any, each: str) -> None:
+    """Raise ShapeError, DTypeError or OptionError for weights of a loss that make no sense; `each`: what has a weight."""
+    a = to_device(weights.array if isinstance(weights, Tensor) else np.asarray(weights), "cpu")
+    hint = f"make the loss first, then call it: criterion = nn.{name}(); criterion(outputs, targets)"
+    if a.dtype.kind not in "fiub":
+        raise DTypeError(f"{name}: the weights must be numbers", describe(weight=a), hint)
+    if each == "class" and a.ndim != 1:
+        raise ShapeError(f"{name}: weight must hold one number a class, [C]", describe(weight=a), hint)
+    if not (np.isfinite(a).all() and (a >= 0).all()):
+        raise OptionError(f"{name}: a weight must be a finite number of at least 0", repr(a.tolist())[:100], "1 / count of the class")
+
+
 @cache
 def _loss(kind: Any, **settings: Any) -> Any:
+    check_settings(kind.__name__, **settings)
     return kind(**settings)
 
 
@@ -61,9 +86,7 @@ def cross_entropy(
     looks = looks or _first_calls
     if looks.left:
         _look(looks, checks.raw(input), _is_probability, NOT_LOGITS)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise OptionError("cross_entropy: label_smoothing must be between 0 and 1", repr(label_smoothing))
-    op = _loss(losses.CrossEntropy, reduction=_known(reduction), ignore_index=ignore_index, label_smoothing=label_smoothing)
+    op = _loss(losses.CrossEntropy, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing)
     return _classified("cross_entropy", op, input, target, weight, ignore_index)
 
 
@@ -79,7 +102,7 @@ def nll_loss(
     looks = looks or _first_calls
     if looks.left:
         _look(looks, checks.raw(input), _is_positive, NOT_LOGARITHMS)
-    op = _loss(losses.NLL, reduction=_known(reduction), ignore_index=ignore_index)
+    op = _loss(losses.NLL, reduction=reduction, ignore_index=ignore_index)
     return _classified("nll_loss", op, input, target, weight, ignore_index)
 
 
@@ -106,20 +129,21 @@ def _classified(name: str, op: Any, x: Any, target: Any, weight: Any, ignore_ind
 
 def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """The squared distance (input - target)^2. Both of one shape; reduction "mean", "sum" or "none"."""
-    return _paired("mse_loss", _loss(losses.MSE, reduction=_known(reduction)), input, target)
+    return _paired("mse_loss", _loss(losses.MSE, reduction=reduction), input, target)
 
 
 def l1_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
     """The distance |input - target|. Both of one shape; reduction "mean", "sum" or "none"."""
+    check_choice("l1_loss: reduction", reduction, REDUCTIONS)
     distance = abs(_paired("l1_loss", elementwise.Sub(), input, target))
-    return distance if _known(reduction) == "none" else distance.mean() if reduction == "mean" else distance.sum()
+    return distance if reduction == "none" else distance.mean() if reduction == "mean" else distance.sum()
 
 
 def binary_cross_entropy_with_logits(
     input: ArrayLike, target: ArrayLike, reduction: str = "mean", pos_weight: ArrayLike | None = None
 ) -> Tensor:
     """Binary cross-entropy of sigmoid(input) against target probabilities of the same shape. pos_weight: how much a positive weighs."""
-    op = _loss(losses.BCEWithLogits, reduction=_known(reduction))
+    op = _loss(losses.BCEWithLogits, reduction=reduction)
     if pos_weight is None:
         return _paired("binary_cross_entropy_with_logits", op, input, target)
     return _paired("binary_cross_entropy_with_logits", op, input, target, _as(checks.raw(input), pos_weight, checks.raw(pos_weight)))
@@ -135,12 +159,6 @@ def _paired(name: str, op: Any, x: Any, target: Any, *more: Any) -> Tensor:
 def _as(like: Any, value: Any, array: Any) -> Any:
     """`value` in the dtype of the prediction: a float64 target must not turn a float32 step into float64."""
     return value if array.dtype == like.dtype else apply(elementwise.Cast(str(like.dtype)), value if isinstance(value, Tensor) else array)
-
-
-def _known(reduction: str) -> str:
-    if reduction not in ("mean", "sum", "none"):
-        raise OptionError('loss: reduction must be "mean", "sum" or "none"', repr(reduction))
-    return reduction
 
 
 def _look(looks: Looks, x: Any, wrong: Any, message: str) -> None:

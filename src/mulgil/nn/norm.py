@@ -13,6 +13,7 @@ from mulgil.nn import checks, init
 from mulgil.nn import functional as F
 from mulgil.nn.module import Module
 from mulgil.nn.open import positive
+from mulgil.options import NOT_NEGATIVE, SHARE, check_number
 from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 
@@ -42,6 +43,8 @@ class _BatchNorm(Module):
             raise OptionError(
                 f"{type(self).__name__}: momentum must be a number", "None, the plain average over all batches", "momentum=0.1"
             )
+        check_number(f"{type(self).__name__}: momentum", momentum, SHARE)
+        check_number(f"{type(self).__name__}: eps", eps, NOT_NEGATIVE)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         dtype = default_dtype() if dtype is None else np.dtype(dtype)

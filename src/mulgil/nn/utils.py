@@ -10,6 +10,7 @@ from mulgil.backend import xp_of
 from mulgil.errors import GradientError, OptionError
 from mulgil.ops.function import Context, run, run_inplace
 from mulgil.ops.update import ClipFactor, Limit, Scale
+from mulgil.options import NOT_NEGATIVE, check_number
 
 
 def clip_grad_norm_(
@@ -29,6 +30,7 @@ def clip_grad_norm_(
         >>> norm = clip_grad_norm_(model.parameters(), 1.0)
         >>> optimizer.step()
     """
+    check_number("clip_grad_norm_: max_norm", max_norm, NOT_NEGATIVE, finite=False)
     if float(norm_type) != 2.0:
         raise OptionError("clip_grad_norm_: norm_type must be 2", repr(norm_type), "clip_grad_value_ limits each element")
     gradients = _gradients(parameters)
@@ -50,6 +52,7 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
     """Limit each element of the gradients to [-clip_value, clip_value], in place. `foreach` is accepted and ignored."""
+    check_number("clip_grad_value_: clip_value", clip_value, NOT_NEGATIVE, finite=False)
     for g in _gradients(parameters):
         run_inplace(Limit(float(clip_value)), g.array)
         g.bump()

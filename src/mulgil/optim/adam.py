@@ -12,6 +12,7 @@ from mulgil.errors import OptionError
 from mulgil.ops import update
 from mulgil.ops.function import run_inplace
 from mulgil.optim.optimizer import Optimizer, Options, Params, cached_op, reject
+from mulgil.options import NOT_NEGATIVE, check_number
 
 
 class Clock:
@@ -56,8 +57,11 @@ class Adam(Optimizer):
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
-        if not all(0 <= beta < 1 for beta in group["betas"]):
-            raise OptionError(f"{type(self).__name__}: betas must be at least 0 and below 1", repr(group["betas"]))
+        betas, name = group["betas"], type(self).__name__
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise OptionError(f"{name}: betas must be two numbers", repr(betas), "(0.9, 0.999)")
+        for beta in betas:
+            check_number(f"{name}: each of betas", beta, NOT_NEGATIVE, below=1)
 
     def moving(self, group: dict[str, Any]) -> dict[str, float]:
         return {"lr": group["lr"], "fresh": 1 - group["betas"][0]}

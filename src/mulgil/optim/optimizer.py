@@ -12,9 +12,11 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
+from mulgil.options import NOT_NEGATIVE, Range, check_number
 
 R = TypeVar("R")
 Params: TypeAlias = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
+INFINITE = float("inf")
 BESIDE = {"params", "lr", "initial_lr"}  # entries of a group that no update rule is made with
 
 cached_op = lru_cache(maxsize=1024)(lambda kind, *settings: kind(*settings))  # ops are immutable: one object per setting
@@ -40,6 +42,8 @@ class Optimizer:
     `update` of its own and does not say so.
     """
 
+    # of options that are numbers
+    ranges: ClassVar[dict[str, Range]] = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "eps": NOT_NEGATIVE}
     starts_from_zeros: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
@@ -83,9 +87,9 @@ class Optimizer:
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise OptionError for options outside their range."""
-        for name in ("lr", "weight_decay", "eps"):
-            if name in group and not group[name] >= 0:
-                raise OptionError(f"{type(self).__name__}: {name} must not be negative", repr(group[name]))
+        for name, within in self.ranges.items():
+            if name in group:
+                check_number(f"{type(self).__name__}: {name}", group[name], within)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients before the next backward (or, with `set_to_none=False`, fill them with zeros)."""
@@ -134,14 +138,24 @@ class Optimizer:
                 self._set(group, arrays)
 
     def _set(self, group: dict[str, Any], arrays: dict[str, Any]) -> None:
-        for name, value in self.moving(group).items():
-            arrays[name][...] = value
+        try:
+            for name, value in self.moving(group).items():
+                if not 0 <= value < INFINITE:  # it may have been set since `check`
+                    self.check(group)
+                arrays[name][...] = value
+        except TypeError:
+            self.check(group)
+            raise
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         """Update `params`, the members of `group` that have a gradient. lr: a 0-d array that holds group["lr"]."""
         raise NotImplementedError(f"{type(self).__name__} has no update(self, params, group, lr): write one")
 
-    # ------------------------------------------------------------------ saving
+    # ------------------------------------------------------------------ copying and saving
+    def __getstate__(self) -> dict[str, Any]:
+        """For `copy.deepcopy` and process pools: all but the arrays that each step fills anew."""
+        return {**self.__dict__, "_numbers": [{} for _ in self._numbers], "numbers": {}}
+
     def state_dict(self) -> dict[str, Any]:
         """{"state": parameter number -> its tensors, "param_groups": options and parameter numbers}, as in PyTorch."""
         numbers: dict[int, int] = {}
@@ -163,8 +177,11 @@ class Optimizer:
         pairs = zip(groups, self.param_groups, strict=True)
         members = {number: p for saved, group in pairs for number, p in zip(saved["params"], group["params"], strict=True)}
         state = {members[int(number)]: self._imported(members[int(number)], values) for number, values in state_dict["state"].items()}
-        for saved, group in zip(groups, self.param_groups, strict=True):
-            group.update({name: value for name, value in saved.items() if name in self.defaults or name == "initial_lr"})
+        options = [{name: value for name, value in saved.items() if name in self.defaults or name == "initial_lr"} for saved in groups]
+        for group, loaded in zip(self.param_groups, options, strict=True):
+            self.check({**group, **loaded})
+        for group, loaded in zip(self.param_groups, options, strict=True):
+            group.update(loaded)
         self.state = state
         self.after_load()
 

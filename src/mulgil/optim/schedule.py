@@ -13,6 +13,7 @@ from typing import Any
 from mulgil.errors import OptionError
 from mulgil.ops.function import beside
 from mulgil.optim.optimizer import Optimizer
+from mulgil.options import NOT_NEGATIVE, SHARE, check_choice, check_count, check_number
 
 
 class LRScheduler:
@@ -24,6 +25,7 @@ class LRScheduler:
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         if not isinstance(optimizer, Optimizer):
             raise OptionError(f"{type(self).__name__}: the first argument must be an optimizer", type(optimizer).__name__)
+        check_count(f"{type(self).__name__}: last_epoch", last_epoch, least=-1)
         self.optimizer, self.last_epoch = optimizer, last_epoch
         if last_epoch == -1:
             for group in optimizer.param_groups:
@@ -49,7 +51,9 @@ class LRScheduler:
         beside(self.step)
         self.last_epoch += 1
         for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
-            group["lr"] = self.rate(base, self.last_epoch, i)
+            lr = self.rate(base, self.last_epoch, i)
+            check_number(f"{type(self).__name__}: the learning rate after {self.last_epoch} steps", lr, NOT_NEGATIVE)
+            group["lr"] = lr
         self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def get_last_lr(self) -> list[float]:
@@ -71,7 +75,8 @@ class StepLR(LRScheduler):
     """The rate times gamma every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
-        self.step_size, self.gamma = _at_least_one("StepLR: step_size", step_size), gamma
+        check_count("StepLR: step_size", step_size)
+        self.step_size, self.gamma = step_size, _gamma(self, gamma)
         super().__init__(optimizer, last_epoch)
 
     def factor(self, t: int) -> float:
@@ -82,7 +87,9 @@ class MultiStepLR(LRScheduler):
     """The rate times gamma at each of the `milestones`."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1):
-        self.milestones, self.gamma = sorted(milestones), gamma
+        for milestone in milestones:
+            check_count("MultiStepLR: each of milestones", milestone, least=0)
+        self.milestones, self.gamma = sorted(milestones), _gamma(self, gamma)
         super().__init__(optimizer, last_epoch)
 
     def factor(self, t: int) -> float:
@@ -93,7 +100,7 @@ class ExponentialLR(LRScheduler):
     """The rate times gamma at each step."""
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
-        self.gamma = gamma
+        self.gamma = _gamma(self, gamma)
         super().__init__(optimizer, last_epoch)
 
     def factor(self, t: int) -> float:
@@ -106,6 +113,8 @@ class LambdaLR(LRScheduler):
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]], last_epoch: int = -1):
         groups = len(optimizer.param_groups)
         self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        if not all(map(callable, self.lr_lambdas)):
+            raise OptionError("LambdaLR: lr_lambda must be a function of the number of steps", repr(lr_lambda), "lambda t: 0.95**t")
         if len(self.lr_lambdas) != groups:
             raise OptionError(
                 "LambdaLR: there must be one function for each parameter group", f"{len(self.lr_lambdas)} functions, {groups} groups"
@@ -113,14 +122,18 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int, group: int) -> float:
-        return base * self.lr_lambdas[group](t)
+        factor = self.lr_lambdas[group](t)
+        check_number(f"LambdaLR: lr_lambda({t})", factor)
+        return base * factor
 
 
 class CosineAnnealingLR(LRScheduler):
     """From the initial rate down to `eta_min` in `T_max` steps, along half a cosine. Source: Loshchilov and Hutter, ICLR 2017."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
-        self.T_max, self.eta_min = _at_least_one("CosineAnnealingLR: T_max", T_max), eta_min
+        check_count("CosineAnnealingLR: T_max", T_max)
+        check_number("CosineAnnealingLR: eta_min", eta_min, NOT_NEGATIVE)
+        self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int, group: int) -> float:
@@ -159,14 +172,20 @@ class OneCycleLR(LRScheduler):
     ):
         if total_steps is None and (epochs is None or steps_per_epoch is None):
             raise OptionError("OneCycleLR: the length must be known", hint="give total_steps, or epochs and steps_per_epoch")
-        total = epochs * steps_per_epoch if total_steps is None else total_steps  # type: ignore[operator]
-        self.total_steps = _at_least_one("OneCycleLR: total_steps", total)
-        if anneal_strategy not in ("cos", "linear"):
-            raise OptionError('OneCycleLR: anneal_strategy must be "cos" or "linear"', repr(anneal_strategy))
-        if not 0 <= pct_start <= 1:
-            raise OptionError("OneCycleLR: pct_start must be between 0 and 1", repr(pct_start))
+        for name, count in (("total_steps", total_steps), ("epochs", epochs), ("steps_per_epoch", steps_per_epoch)):
+            check_count(f"OneCycleLR: {name}", count, optional=True)
+        self.total_steps: int = epochs * steps_per_epoch if total_steps is None else total_steps  # type: ignore[operator]
+        check_choice("OneCycleLR: anneal_strategy", anneal_strategy, ("cos", "linear"))
+        check_number("OneCycleLR: pct_start", pct_start, SHARE)
+        for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+            check_number(f"OneCycleLR: {name}", value, above=0)
+        for name, value in (("base_momentum", base_momentum), ("max_momentum", max_momentum)):
+            check_number(f"OneCycleLR: {name}", value, NOT_NEGATIVE, below=1)
         groups = optimizer.param_groups
-        self.max_lrs: list[float] = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr] * len(groups)
+        several = isinstance(max_lr, Sequence) and not isinstance(max_lr, str)
+        self.max_lrs: list[float] = list(max_lr) if several else [max_lr] * len(groups)  # type: ignore[arg-type,list-item]
+        for top in self.max_lrs:
+            check_number("OneCycleLR: max_lr", top, NOT_NEGATIVE)
         if len(self.max_lrs) != len(groups):
             raise OptionError("OneCycleLR: there must be one max_lr for each parameter group", f"{len(self.max_lrs)}, {len(groups)} groups")
         self.anneal_strategy, self.div_factor, self.final_div_factor = anneal_strategy, div_factor, final_div_factor
@@ -219,7 +238,6 @@ def _between(start: float, end: float, share: float, strategy: str) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise OptionError(f"{name} must be a whole number of at least 1", repr(value))
-    return value
+def _gamma(schedule: LRScheduler, gamma: float) -> float:
+    check_number(f"{type(schedule).__name__}: gamma", gamma, NOT_NEGATIVE)
+    return gamma

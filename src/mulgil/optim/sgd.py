@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from mulgil.autograd import Tensor
 from mulgil.backend import xp_of
@@ -10,6 +10,7 @@ from mulgil.errors import OptionError
 from mulgil.ops import update
 from mulgil.ops.function import run_inplace
 from mulgil.optim.optimizer import Optimizer, Options, Params, cached_op, reject
+from mulgil.options import ANY, NOT_NEGATIVE, Range, check_choice
 
 
 class SGD(Optimizer):
@@ -41,10 +42,11 @@ class SGD(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, defaults)
 
+    ranges: ClassVar[dict[str, Range]] = {**Optimizer.ranges, "momentum": NOT_NEGATIVE, "dampening": ANY}
+
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
-        if not group["momentum"] >= 0:
-            raise OptionError("SGD: momentum must not be negative", repr(group["momentum"]))
+        check_choice("SGD: nesterov", group["nesterov"], (True, False))
         if group["nesterov"] and (not group["momentum"] or group["dampening"]):
             raise OptionError(
                 "SGD: nesterov needs a momentum and no dampening", f"momentum={group['momentum']}, dampening={group['dampening']}"

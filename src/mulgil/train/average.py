@@ -9,6 +9,7 @@ from mulgil.autograd import no_grad
 from mulgil.backend import to_device
 from mulgil.errors import OptionError
 from mulgil.nn import BatchNorm1d, BatchNorm2d, Module
+from mulgil.options import NOT_NEGATIVE, check_number
 from mulgil.train.callbacks import Callback
 from mulgil.train.step import device_of
 
@@ -68,8 +69,7 @@ class EMA(WeightAverage):
     """
 
     def __init__(self, decay: float = 0.999, apply: bool = True):
-        if not 0 <= decay < 1:
-            raise OptionError("EMA: decay must be at least 0 and below 1", repr(decay), "0.999")
+        check_number("EMA: decay", decay, NOT_NEGATIVE, below=1)
         super().__init__(apply)
         self.decay = decay
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mulgil.backend import to_device
-from mulgil.data.sampler import check_count
 from mulgil.errors import OptionError
 from mulgil.optim import LRScheduler
+from mulgil.options import check_count, check_number
 from mulgil.train.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Best:
         if mode not in (None, "min", "max"):
             raise OptionError('mode must be "min" or "max"', repr(mode), "leave it out: losses go down, accuracies up")
         falls = monitor.endswith(("loss", "mse", "mae"))
+        check_number("min_delta", min_delta)
         self.monitor, self.min_delta = monitor, abs(min_delta)
         self.sign = -1 if mode == "min" or (mode is None and falls) else 1
         self.value, self.epoch = math.nan, 0
@@ -137,8 +138,7 @@ class TimeLimit(Callback):
     """Stops after the batch at which `fit` has taken `seconds`, those before a resume included."""
 
     def __init__(self, seconds: float):
-        if not seconds > 0:
-            raise OptionError("TimeLimit: seconds must be above 0", repr(seconds))
+        check_number("TimeLimit: seconds", seconds, above=0)
         self.seconds = seconds
 
     def batch(self, trainer: Trainer) -> None:

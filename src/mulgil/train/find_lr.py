@@ -14,10 +14,10 @@ import numpy as np
 
 from mulgil.backend import Generator, default_generator
 from mulgil.data import DataLoader
-from mulgil.data.sampler import check_count
 from mulgil.errors import OptionError
 from mulgil.nn import Module
 from mulgil.optim import Optimizer
+from mulgil.options import check_count, check_number
 from mulgil.train.feed import TRAIN_BATCH, Batches, as_batches
 from mulgil.train.step import Loss, device_of, make_step
 from mulgil.train.trainer import Trainer
@@ -77,7 +77,9 @@ def lr_find(
     if optimizer is None or loss is None:
         hint = "lr_find(trainer, train), or lr_find(model, train, optimizer, loss)"
         raise OptionError("lr_find: a model needs its optimizer and its loss", hint=hint)
-    if not 0 < lowest < highest < math.inf:
+    for name, rate in (("lowest", lowest), ("highest", highest)):
+        check_number(f"lr_find: {name}", rate, above=0)
+    if not lowest < highest:
         raise OptionError("lr_find: lowest must be above 0 and below highest", f"{lowest!r}, {highest!r}")
     check_count("lr_find: steps", steps)
     with separate_random(0):

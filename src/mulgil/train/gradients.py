@@ -11,6 +11,7 @@ from mulgil.backend import to_device
 from mulgil.errors import OptionError
 from mulgil.functions import stack
 from mulgil.nn import utils
+from mulgil.options import check_number
 from mulgil.train.callbacks import Callback
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ class GradientClipping(Callback):
     """
 
     def __init__(self, max_norm: float | None = None, max_value: float | None = None):
-        if (max_norm is None) == (max_value is None) or not (max_norm or max_value or 0) > 0:
+        if (max_norm is None) == (max_value is None):
             raise OptionError("GradientClipping: give one of max_norm and max_value, above 0", f"{max_norm!r}, {max_value!r}")
+        name, value = ("max_value", max_value) if max_norm is None else ("max_norm", max_norm)
+        check_number(f"GradientClipping: give one of max_norm and max_value, above 0: {name}", value, above=0)
         self.max_norm, self.max_value, self.norm = max_norm, max_value, float("nan")
 
     def after_backward(self, trainer: Trainer) -> Tensor | None:

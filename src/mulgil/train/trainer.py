@@ -12,11 +12,11 @@ import numpy as np
 from mulgil.autograd import Tensor
 from mulgil.backend import to_device
 from mulgil.data import DataLoader
-from mulgil.data.sampler import check_count
 from mulgil.errors import NonFiniteError, OptionError
 from mulgil.nn import Module
 from mulgil.nn import functional as F
 from mulgil.optim import Optimizer
+from mulgil.options import check_count
 from mulgil.train import state
 from mulgil.train.callbacks import Callback
 from mulgil.train.feed import EVAL_BATCH, TRAIN_BATCH, Batches, Feed, as_batches
