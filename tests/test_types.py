@@ -307,6 +307,13 @@ PROGRAMS = {
         def half(a: Tensor, scale: float = 0.5) -> list[Tensor]:
             return [scale * a]
 
+        class Teacher:
+            @mulgil.compile
+            def lesson(self, a: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+                return scale * a, a
+
+        reveal_type(Teacher().lesson(x, scale=2.0))  # is tuple[Tensor, Tensor]
+        Teacher().lesson(x, 1.0, 2.0)  # wrong
         reveal_type(train_step(x, labels))  # is tuple[Tensor, Tensor]
         reveal_type(double(x))  # is Tensor
         reveal_type(mulgil.compile(half, state=model)(x, 2.0))  # is list[Tensor]

@@ -10,7 +10,7 @@ from functools import update_wrapper
 from pathlib import Path
 from threading import RLock
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from mulgil.compile.build import Trace
 from mulgil.compile.guards import VISITS, Survey, World
@@ -23,6 +23,9 @@ from mulgil.ops.function import observers
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+T = TypeVar("T")
 MANY = 8  # settings of the state, or numbers among the arguments, for which plans are kept
 FEW = 4  # calls that a setting must serve to be worth its plans
 LIMIT = 64  # plans for one setting of the state
@@ -84,6 +87,10 @@ class Compiled(Generic[P, R]):
         worlds = enumerate(self._known.values())
         return {(n, key, i): plan.program for n, w in worlds for key, plans in w.plans.items() for i, plan in enumerate(plans)}
 
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self: Compiled[Concatenate[S, Q], T], instance: S, owner: type | None = None) -> Callable[Q, T]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """In a class: the method of an instance, whose state is its own."""
         return self if instance is None else MethodType(self, instance)
