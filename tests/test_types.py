@@ -175,8 +175,9 @@ PROGRAMS = {
         reveal_type(model[:1])  # is Sequential
         reveal_type(nn.Linear(4, 3)(x))  # is Tensor
         reveal_type(nn.Linear(4, 3).weight)  # is Parameter
-        reveal_type(nn.Linear(4, 3).bias)  # is Parameter | None
-        reveal_type(nn.BatchNorm2d(3).running_mean)  # is Tensor | None
+        reveal_type(nn.Linear(4, 3).bias)  # is Parameter | Any
+        reveal_type(nn.BatchNorm2d(3).running_mean)  # is Tensor | Any
+        nn.init.zeros_(nn.Linear(4, 3).bias)
         reveal_type(nn.Conv2d(1, 20, (5, 5), padding="same").to("cpu").eval())  # is Conv2d
         reveal_type(nn.CrossEntropyLoss()(x, labels))  # is Tensor
         reveal_type(list(model.parameters()))  # is list[Parameter]
@@ -245,6 +246,10 @@ PROGRAMS = {
         for inputs, targets in DataLoader(images, 100, True):
             reveal_type(inputs)  # is Tensor
         reveal_type(images.targets)  # is Tensor
+        reveal_type(datasets.load_mnist()[0])  # is ARRAY
+        reveal_type(datasets.load_mnist.labels)  # is tuple[str, ...]
+        for image, label in images:
+            model(image), label
         first, second = random_split(pairs, [0.8, 0.2])
         reveal_type(first)  # is Subset[tuple[Tensor, ...]]
         for inputs, targets in DataLoader(Subset(images, [1, 2])):
@@ -335,6 +340,7 @@ PROGRAMS = {
         class Shout(mulgil.train.Callback):
             def epoch(self, trainer: mulgil.Trainer) -> None:
                 reveal_type(trainer.epoch)  # is int
+                print(trainer.validation_metrics.accuracy)
 
         mulgil.Trainer(model, optimizer, nn.CrossEntropyLoss(), callbacks=[Shout()])
         trainer.fit((x, labels), epoch=2)  # wrong
@@ -357,6 +363,15 @@ PROGRAMS = {
                 return a * a
 
         mulgil.gradcheck(Square(), x.double())
+
+        class Cube(mulgil.Function):
+            def forward(self, a: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> object:
+                return a**3
+
+            def backward(self, gy: Tensor) -> Tensor:
+                (a,) = self.inputs
+                gx: Tensor = 3 * a**2 * gy
+                return gx
         """,
 }
 COMPLETIONS = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike as DTypeLike
@@ -40,6 +40,7 @@ class Items(Protocol[T_co]):
 
 ArrayLike: TypeAlias = "SupportsArray | float | Nested[ArrayLike]"  # a Tensor, an array, a number, nested sequences of numbers
 Stackable: TypeAlias = SupportsArray | float  # a sample, or a part of one, that becomes a row of a batch
+MaybeNone: TypeAlias = Any  # `Parameter | MaybeNone`: None in cases that the program knows of, so that no checker insists on a test
 DeviceLike: TypeAlias = device | str
 Axis: TypeAlias = int | Sequence[int] | None
 Pair: TypeAlias = int | Sequence[int]  # one number for both, or (height, width)

@@ -20,6 +20,7 @@ from mulgil.compile.signature import Call, aliases
 from mulgil.compile.verify import verified
 from mulgil.errors import TraceError
 from mulgil.ops.function import observers
+from mulgil.typing import MaybeNone
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -83,7 +84,7 @@ class Compiled(Generic[P, R]):
         self._lock = RLock()
 
     @property
-    def programs(self) -> dict[tuple, Program | None]:
+    def programs(self) -> dict[tuple[Any, ...], Program | MaybeNone]:
         worlds = enumerate(self._known.values())
         return {(n, key, i): plan.program for n, w in worlds for key, plans in w.plans.items() for i, plan in enumerate(plans)}
 

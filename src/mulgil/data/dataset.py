@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -39,6 +39,7 @@ class Dataset(Generic[T_co]):
     if TYPE_CHECKING:
 
         def __len__(self) -> int: ...
+        def __iter__(self) -> Iterator[T_co]: ...  # Python's own, until IndexError
 
     def __getitem__(self, index: int) -> T_co:
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index)")

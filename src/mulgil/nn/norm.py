@@ -14,16 +14,16 @@ from mulgil.nn import functional as F
 from mulgil.nn.module import Module
 from mulgil.nn.open import positive
 from mulgil.options import NOT_NEGATIVE, SHARE, check_number
-from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
+from mulgil.typing import ArrayLike, DeviceLike, DTypeLike, MaybeNone
 
 
 class _BatchNorm(Module):
     axes: ClassVar[tuple[int, ...]]
-    weight: Parameter | None
-    bias: Parameter | None
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
+    weight: Parameter | MaybeNone
+    bias: Parameter | MaybeNone
+    running_mean: Tensor | MaybeNone
+    running_var: Tensor | MaybeNone
+    num_batches_tracked: Tensor | MaybeNone
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import OptionError
 from mulgil.nn import init
 from mulgil.nn.module import Module
-from mulgil.typing import DeviceLike, DTypeLike
+from mulgil.typing import DeviceLike, DTypeLike, MaybeNone
 
 
 class OpenParameter(Parameter):
@@ -45,7 +45,7 @@ class WeightedLayer(Module):
     """
 
     weight: Parameter
-    bias: Parameter | None
+    bias: Parameter | MaybeNone
 
     def _make_parameters(self, shape: tuple[int | None, ...], bias: bool, device: DeviceLike | None, dtype: DTypeLike | None) -> None:
         if None in shape:

@@ -107,6 +107,8 @@ class Function:
     twice, composed, shape_only, early, pure, kind), unless it says so again.
     """
 
+    inputs: tuple[Any, ...]  # in the books' form: Tensors, for `backward(self, gy)`
+    outputs: Any  # functions that return them
     elementwise: ClassVar[bool] = False
     floating: ClassVar[bool] = False
     promotes: ClassVar[bool] = False

@@ -26,7 +26,7 @@ from mulgil.train.interrupt import interrupt_between_batches
 from mulgil.train.metrics import Meter, Metric, Metrics, named
 from mulgil.train.nonfinite import shown, where_not_finite
 from mulgil.train.step import Loss, device_of, make_prediction
-from mulgil.typing import DeviceLike
+from mulgil.typing import DeviceLike, MaybeNone
 
 ON_NAN = ("stop", "skip", "ignore")
 PATIENCE = 50  # steps in a row that "skip" leaves out before it gives up
@@ -77,12 +77,12 @@ class Trainer:
         self.callbacks = list(callbacks)
         self.compile, self.on_nan = compile, on_nan
         self.epochs = self.epoch = self.batches = self.batch = self.step = 0
-        self.indices: list[int] | None = None
+        self.indices: list[int] | MaybeNone = None
         self.skipped = self._in_a_row = 0
         self.meter = Meter(self.metrics)
         self.history = History.empty(self.metrics)
-        self.train_metrics: Metrics | None = None
-        self.validation_metrics: Metrics | None = None
+        self.train_metrics: Metrics | MaybeNone = None
+        self.validation_metrics: Metrics | MaybeNone = None
         self.outputs: dict[Callback, Tensor] = {}
         self._last: tuple[Tensor, Tensor, Tensor] | None = None  # the current batch's logits, targets, loss
         self.stopped: str | None = None
@@ -227,7 +227,7 @@ class Trainer:
         except NonFiniteError as error:
             before.restore()
             try:
-                self._not_finite(error, *self._on_device(batch or self.feed.fetch(self.indices)))  # type: ignore[arg-type]
+                self._not_finite(error, *self._on_device(batch or self.feed.fetch(self.indices)))
             finally:
                 before.restore()  # the search ran the step's forward pass again
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -11,6 +13,8 @@ from mulgil.data.datasets.images import IdxDataset
 
 __all__ = ["KMNIST", "MNIST", "FashionMNIST", "download_mnist", "load_mnist"]
 
+P = ParamSpec("P")
+R_co = TypeVar("R_co", covariant=True)
 _NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _SIZES = (16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000)
 
@@ -67,6 +71,20 @@ class KMNIST(IdxDataset):
     )
 
 
+class Labelled(Protocol[P, R_co]):
+    """A function that also knows the names of the classes."""
+
+    labels: tuple[str, ...]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
+def _labelled(function: Callable[P, R_co]) -> Labelled[P, R_co]:
+    function.labels = tuple("0123456789")  # type: ignore[attr-defined]
+    return function  # type: ignore[return-value]
+
+
+@_labelled
 def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """MNIST as four NumPy arrays: x_train [60000, 1, 28, 28] uint8, y_train [60000] int64, x_test, y_test.
 
@@ -82,9 +100,6 @@ def load_mnist(root: str | os.PathLike[str] | None = None, download: bool = Fals
     for part in (MNIST(root, train=True, download=download), MNIST(root, train=False, download=download)):
         arrays += (part.data.array[:, None], part.targets.array)
     return tuple(arrays)  # type: ignore[return-value]
-
-
-load_mnist.labels = tuple("0123456789")  # type: ignore[attr-defined]
 
 
 def download_mnist(root: str | os.PathLike[str] | None = None) -> None:
