@@ -6,7 +6,24 @@ expect (`ShapeError` is a `ValueError`), so existing `except` clauses keep worki
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+# What a terminal obeys or a reader cannot see: control characters, marks of direction, separators of lines, halves of letters.
+HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+LONGEST = 4000  # letters of a row of an error
+
+
+def visible(text: str, lines: bool = False, most: int | None = None) -> str:
+    """Text that comes from a file, to be shown: what is hidden in it is written out, as in `\\x1b[31m`; nothing else changes.
+
+    lines: whether it may have several lines. most: letters, of a longer one the beginning and the end.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[: most * 3 // 4]} ... {text[-most // 8 :]}"
+    return HIDDEN.sub(lambda found: found[0] if lines and found[0] in "\n\t" else found[0].encode("unicode_escape").decode(), text)
 
 
 class MulgilError(Exception):
@@ -27,7 +44,9 @@ class MulgilError(Exception):
 
     def __str__(self) -> str:
         rows = (("layer:", self.layer), ("got:  ", self.got), ("hint: ", self.hint))
-        return "\n".join([self.rule, *(f"  {label} {text}" for label, text in rows if text)])
+        lines = [self.rule, *(f"  {label} {text}" for label, text in rows if text)]
+        # a second line of a text is set in, so that none passes for a line of ours
+        return "\n".join(visible(re.sub("\n(?! {8})", "\n        ", line), lines=True, most=LONGEST) for line in lines)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.rule, self.got, self.hint), {"layer": self.layer}

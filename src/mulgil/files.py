@@ -101,8 +101,11 @@ def open_regular(path: str | os.PathLike, mode: str = "rb", *, follow: bool = Fa
 def read_regular(path: str | os.PathLike, most: int, *, follow: bool = False) -> bytes:
     """The content of a regular file, see `open_regular`. Raises OSError also for one of more than `most` bytes."""
     with open_regular(path, follow=follow) as file:
-        content = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
-    if content is None or len(content) > most:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1) if size <= most else b""
+        if len(content) > size:  # it grows, or is made as it is read
+            content += file.read(most + 1 - len(content))
+    if max(size, len(content)) > most:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes", os.fspath(path))
     return content
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mulgil.cli.screen import echo
+
 
 @click.group()
 def cache() -> None:
@@ -19,12 +21,12 @@ def info() -> None:
     from mulgil.native.cache import Store, machine
 
     facts, made_for = Store().info(), machine()
-    click.echo(f"folder    {facts['folder']}")
-    click.echo(f"kernels   {facts['entries']:,}, {facts['bytes'] / 2**20:.1f} MB of at most {facts['limit'] >> 20} MB")
-    click.echo(f"machine   {made_for['cpu'].split()[1]}, {made_for['cpu'].split()[0]}")
-    click.echo("versions  " + ", ".join(f"{name} {made_for[name]}" for name in ("numba", "llvmlite", "numpy", "mulgil")))
+    echo(f"folder    {facts['folder']}")
+    echo(f"kernels   {facts['entries']:,}, {facts['bytes'] / 2**20:.1f} MB of at most {facts['limit'] >> 20} MB")
+    echo(f"machine   {made_for['cpu'].split()[1]}, {made_for['cpu'].split()[0]}")
+    echo("versions  " + ", ".join(f"{name} {made_for[name]}" for name in ("numba", "llvmlite", "numpy", "mulgil")))
     if facts["fault"]:
-        click.echo(f"not used  {facts['fault']}")
+        echo(f"not used  {facts['fault']}")
 
 
 @cache.command()
@@ -34,4 +36,4 @@ def clear() -> None:
 
     store = Store()
     count = store.clear()
-    click.echo(f"{count} kernel{'s' if count != 1 else ''} removed from {store.folder}")
+    echo(f"{count} kernel{'s' if count != 1 else ''} removed from {store.folder}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mulgil.cli.options import DATA_NAMES, data_root_option
+from mulgil.cli.screen import console, echo
 
 SETS = [name for name in DATA_NAMES if name != "auto"]
 
@@ -21,7 +22,6 @@ def data() -> None:
 @data_root_option
 def list_sets(data_root: str | None) -> None:
     """The data sets, and which of them are on this machine."""
-    from rich.console import Console
     from rich.table import Table
 
     from mulgil.train.sources import SETS as KINDS
@@ -29,9 +29,9 @@ def list_sets(data_root: str | None) -> None:
     table = Table("name", "here", "what", box=None, pad_edge=False, header_style="bold")
     for name, kind in KINDS.items():
         table.add_row(name, "yes" if where(kind, data_root) else "no", kind.about)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    console.print("\nfetch one with: mulgil data download NAME")
+    screen = console()
+    screen.print(table)
+    screen.print("\nfetch one with: mulgil data download NAME")
 
 
 @data.command()
@@ -42,7 +42,7 @@ def download(name: str, data_root: str | None) -> None:
     from mulgil.train.sources import SETS as KINDS
 
     for path in KINDS[name].download(data_root):
-        click.echo(path)
+        echo(path)
 
 
 @data.command()
@@ -55,17 +55,17 @@ def info(name: str, data_root: str | None) -> None:
     from mulgil.train.sources import SETS as KINDS
 
     kind = KINDS[name]
-    click.echo(f"{name}: {kind.about}")
+    echo(f"{name}: {kind.about}")
     place = where(kind, data_root)
     if place is None:
-        click.echo(f"not on this machine: mulgil data download {name}")
+        echo(f"not on this machine: mulgil data download {name}")
         return
-    click.echo(f"place: {place}")
+    echo(f"place: {place}")
     for part, train in (("train", True), ("test", False)):
         dataset = kind(data_root, train=train)
         images, counts = np.asarray(dataset.data), np.bincount(np.asarray(dataset.targets), minlength=len(kind.classes))
-        click.echo(f"{part}: {len(images):,} images {list(images.shape[1:])} {images.dtype}, {counts.min():,} to {counts.max():,} a class")
-    click.echo(f"classes: {', '.join(kind.classes)}")
+        echo(f"{part}: {len(images):,} images {list(images.shape[1:])} {images.dtype}, {counts.min():,} to {counts.max():,} a class")
+    echo(f"classes: {', '.join(kind.classes)}")
 
 
 def where(kind: Any, root: str | None) -> str | None:

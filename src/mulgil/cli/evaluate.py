@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mulgil.cli.options import DATA_NAMES, data_root_option, device_option
+from mulgil.cli.screen import echo
 
 if TYPE_CHECKING:
     from mulgil.train import Interpretation
@@ -25,19 +26,20 @@ def evaluate(model: str, data: str | None, data_root: str | None, device: str, r
     """Loss and accuracy of MODEL on a test set; which classes it confuses, and where it fails."""
     import time
 
-    from mulgil.io import load
+    from mulgil.cli.model import at_work, load_model
     from mulgil.train import interpret
     from mulgil.train.inputs import training_set
     from mulgil.train.sources import load_source
 
-    classifier = load(model, device)
+    classifier = load_model(model, device)
     # raw images: the model knows what to do with them
-    source = load_source(data or training_set(classifier) or "auto", data_root, None, click.echo)
+    source = load_source(data or training_set(classifier) or "auto", data_root, None, echo)
     start = time.perf_counter()
-    result = interpret(classifier, source.test, classes=source.classes)
+    with at_work(model):
+        result = interpret(classifier, source.test, classes=source.classes)
     rate = len(result) / (time.perf_counter() - start)
     figures = f"loss {result.loss:.4f}  accuracy {result.accuracy:.4f}"
-    click.echo(f"{source.name} test: {figures}  ({len(result):,} images, {rate:,.0f} images/s)")
+    echo(f"{source.name} test: {figures}  ({len(result):,} images, {rate:,.0f} images/s)")
     if report:
         show_report(result)
     draw(result, pictures)
@@ -46,9 +48,9 @@ def evaluate(model: str, data: str | None, data_root: str | None, device: str, r
 
 def show_report(result: Interpretation) -> None:
     """The scores of each class, and the most frequent confusions."""
-    click.echo(f"\n{result.report()}\n")
+    echo(f"\n{result.report()}\n")
     for true, predicted, count in result.most_confused(5):
-        click.echo(f"{count:>5,} x {true} taken for {predicted}")
+        echo(f"{count:>5,} x {true} taken for {predicted}")
 
 
 def draw(result: Interpretation, paths: dict[str, str | None]) -> None:
@@ -62,4 +64,4 @@ def draw(result: Interpretation, paths: dict[str, str | None]) -> None:
         if path:
             from mulgil import plot
 
-            click.echo(f"{name.replace('_', ' ')}: {plot.save_png(views[name](), path)}")
+            echo(f"{name.replace('_', ' ')}: {plot.save_png(views[name](), path)}")

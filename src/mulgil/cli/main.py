@@ -12,7 +12,8 @@ from importlib import import_module
 import click
 
 from mulgil import __version__
-from mulgil.errors import MulgilError
+from mulgil.cli.screen import echo
+from mulgil.errors import MulgilError, visible
 
 COMMANDS = {
     "train": ("mulgil.cli.train:train", "Train a classifier and show what it learned."),
@@ -65,23 +66,26 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
+        echo(error.ctx.get_help() if error.ctx else error.format_message(), err=True)
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else "mulgil"
         message = " ".join(error.format_message().split()).rstrip(".")
-        click.echo(f"{name}: {message}. What it takes: {name} --help", err=True)
+        echo(f"{name}: {message}. What it takes: {name} --help", err=True)
         return 2
     except MulgilError as error:
-        click.echo(str(error), err=True)
+        echo(str(error), err=True)
         return 1
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
+        echo("stopped", err=True)
         return 130
     except BrokenPipeError:  # `mulgil recipes | head -1`
         sys.stderr.close()
         return 1
+    except MemoryError:
+        echo("mulgil: this takes more memory than there is", err=True)
+        return 1
     except OSError as error:
-        click.echo(f"mulgil: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        echo(f"mulgil: {visible(str(error.filename or 'file'))}: {error.strerror or error}", err=True)
         return 1

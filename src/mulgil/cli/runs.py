@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from mulgil.cli.screen import MANY, console, echo, text
 
 if TYPE_CHECKING:
     from mulgil.train.runs import RunFacts
@@ -29,16 +32,17 @@ def list_command(base: str) -> None:
 
     found = list_runs(base)
     if not found:
-        click.echo(f"no runs in {base}; mulgil train makes one")
+        echo(f"no runs in {base}; mulgil train makes one")
         return
     table = Table("run", "recipe", "data", "state", box=None, pad_edge=False, header_style="bold")
     for name in ("epochs", "test accuracy", "test loss", "seconds"):
         table.add_column(name, justify="right")
     for run in found:
-        table.add_row(run.name, text(run.settings.get("recipe")), text(run.settings.get("data")), state(run), run.epochs, *figures(run))
+        facts = (run.name, run.settings.get("recipe"), run.settings.get("data"))
+        table.add_row(*map(text, facts), state(run), text(run.epochs), *figures(run))
     console().print(table)
     if any(run.state in ("unfinished", "stopped") for run in found):
-        click.echo(f"\na run that is stopped or unfinished goes on with: mulgil train --resume {base}/RUN")
+        echo(f"\na run that is stopped or unfinished goes on with: mulgil train --resume {base}/RUN")
 
 
 @runs.command()
@@ -52,19 +56,19 @@ def show(name: str, base: str) -> int:
 
     run = find_run(name, base)
     screen = console()
-    screen.print(f"[bold]{escaped(str(run.folder.path))}[/bold]  {state(run)}  epochs {run.epochs}")
+    screen.print(f"[bold]{text(str(run.folder.path))}[/bold]  {state(run)}  epochs {text(run.epochs)}")
     for problem in run.problems:
-        screen.print(f"  [red]{escaped(problem)}[/red]")
+        screen.print(f"  [red]{text(problem)}[/red]")
     for heading in ("settings", "machine", "code"):
-        values = run.config.get(heading) or {}
+        values = found if isinstance(found := run.config.get(heading), dict) else {}
         table = Table(box=None, pad_edge=False, show_header=False)
-        for key, value in values.items():
-            table.add_row(f"  {key}", text(value))
+        for key, value in list(values.items())[: 10 * MANY]:
+            table.add_row(f"  {text(key)}", text(value))
         if values:
             screen.print(f"\n{heading}", table, sep="\n")
     if run.lines:
         screen.print("\nepochs", epochs_table(run), sep="\n")
-    screen.print(f"\nfiles: {', '.join(escaped(file) for file in files(run)) or 'none'}")
+    screen.print(f"\nfiles: {', '.join(text(file) for file in files(run)) or 'none'}")
     return 1 if run.state == "damaged" else 0
 
 
@@ -81,12 +85,12 @@ def compare(names: tuple[str, ...], base: str, out: str | None, no_plots: bool) 
 
     found = [find_run(name, base) for name in names]
     table = Table("run", "state", box=None, pad_edge=False, header_style="bold")
-    for name in (differing := differences(found)):
-        table.add_column(name.replace("_", " "))
+    for name in (differing := differences(found)[:MANY]):
+        table.add_column(text(name.replace("_", " ")))
     for name in ("epochs", "test accuracy", "test loss", "seconds"):
         table.add_column(name, justify="right")
     for run in found:
-        table.add_row(run.name, state(run), *(text(run.settings.get(name)) for name in differing), run.epochs, *figures(run))
+        table.add_row(text(run.name), state(run), *(text(run.settings.get(name)) for name in differing), text(run.epochs), *figures(run))
     console().print(table)
     if not no_plots:
         draw(found, out or f"{base}/compare.png")
@@ -97,24 +101,24 @@ def draw(found: list[RunFacts], out: str) -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        click.echo('no picture: matplotlib is not installed (pip install "mulgil[plot]")')
+        echo('no picture: matplotlib is not installed (pip install "mulgil[plot]")')
         return
     from mulgil import plot
     from mulgil.plot.compare import compare as picture
 
     curves = {run.name: run.lines for run in found if run.lines}
     if curves:
-        click.echo(f"\ncurves: {plot.save_png(picture(curves), out)}")
+        echo(f"\ncurves: {plot.save_png(picture(curves), out)}")
 
 
 def epochs_table(run: RunFacts, most: int = 12) -> Any:
     """The first and the last epochs."""
     from rich.table import Table
 
-    names = [name for name, value in run.lines[0].items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
+    names = [name for name, value in run.lines[0].items() if isinstance(value, (int, float)) and not isinstance(value, bool)][:MANY]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(text(name.replace("_", " ")), justify="right")
     lines = list(run.lines)
     for line in lines if len(lines) <= most else [*lines[: most // 2], {}, *lines[-most // 2 :]]:
         table.add_row(*(text(line.get(name)) for name in names) if line else ["..."] * len(names))
@@ -123,8 +127,11 @@ def epochs_table(run: RunFacts, most: int = 12) -> Any:
 
 def files(run: RunFacts) -> list[str]:
     """What lies in the folder, checkpoints among it."""
-    here = sorted(path.name for path in run.folder.path.iterdir() if path.is_file() and not path.name.startswith("."))
-    return here + sorted(f"checkpoints/{path.name}" for path in run.folder.checkpoints.glob("*.safetensors"))
+    if run.folder.is_link():
+        return []
+    here = sorted(path.name for path in run.folder.path.iterdir() if os.path.isfile(path) and not path.name.startswith("."))
+    names = here + sorted(f"checkpoints/{path.name}" for path in run.folder.checkpoints.glob("*.safetensors"))
+    return names if len(names) <= 10 * MANY else [*names[: 10 * MANY], f"and {len(names) - 10 * MANY:,} more"]
 
 
 def figures(run: RunFacts) -> list[str]:
@@ -135,29 +142,3 @@ def figures(run: RunFacts) -> list[str]:
 def state(run: RunFacts) -> str:
     style = STYLES.get(run.state, "yellow")
     return f"[{style}]{run.state}[/{style}]"
-
-
-def text(value: Any) -> str:
-    """A value of a setting, escaped for rich; `-` for none."""
-    if value is None:
-        return "-"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(text(item) for item in value)
-    return f"{value:.5g}" if isinstance(value, float) else escaped(str(value))
-
-
-def escaped(value: str) -> str:
-    from rich.markup import escape
-
-    return escape(value)
-
-
-def console() -> Any:
-    from rich.console import Console
-
-    screen = Console(highlight=False, soft_wrap=True)
-    if not screen.is_terminal:  # a file has no width that tables must fit
-        screen.width = 240
-    return screen

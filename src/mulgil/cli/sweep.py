@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mulgil.cli.options import DATA_NAMES, OPTIMIZER_NAMES, RECIPE_NAMES, PositiveFloat, data_root_option
+from mulgil.cli.screen import console, echo, text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +58,11 @@ def sweep(**options: Any) -> int:
         if training["recipe"] is None and "recipe" not in space:
             training["recipe"] = "cnn"
         chosen = Sweep.create(options["out"], training, space, options["search"], options["trials"])
-    click.echo(f"{chosen.path}: {' x '.join(chosen.space)}, {chosen.search}, {len(chosen.trials) or chosen.count} trials")
-    whole = chosen.run(options["jobs"], click.echo)
+    echo(f"{chosen.path}: {' x '.join(chosen.space)}, {chosen.search}, {len(chosen.trials) or chosen.count} trials")
+    whole = chosen.run(options["jobs"], echo)
     show(chosen)
     if not whole:
-        click.echo(f"\nstopped; the rest: mulgil sweep --resume {chosen.path}", err=True)
+        echo(f"\nstopped; the rest: mulgil sweep --resume {chosen.path}", err=True)
     elif not options["no_plots"]:
         draw(chosen)
     return 0 if whole else 130
@@ -71,11 +72,9 @@ def show(chosen: Sweep) -> None:
     """The table; the trial with the highest test accuracy is marked."""
     from rich.table import Table
 
-    from mulgil.cli.runs import console, text
-
     rows = chosen.results()
     best = max((row["test_accuracy"] for row in rows if row["test_accuracy"] is not None), default=None)
-    table = Table("trial", *(name.replace("_", " ") for name in chosen.space), "state", box=None, pad_edge=False, header_style="bold")
+    table = Table("trial", *(text(name.replace("_", " ")) for name in chosen.space), "state", box=None, pad_edge=False, header_style="bold")
     for name in ("train loss", "test loss", "test accuracy", "seconds"):
         table.add_column(name, justify="right")
     for row in rows:
@@ -85,7 +84,7 @@ def show(chosen: Sweep) -> None:
         settings = [text(row[name]) for name in chosen.space]
         table.add_row(str(row["trial"]), *settings, row["state"], *figures[:2], figures[2] + mark, seconds)
     console().print("", table, sep="\n")
-    click.echo(f"\n  results  {chosen.path / 'results.csv'}")
+    echo(f"\n  results  {chosen.path / 'results.csv'}")
 
 
 def draw(chosen: Sweep) -> Path | None:
@@ -93,7 +92,7 @@ def draw(chosen: Sweep) -> Path | None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        click.echo('no picture: matplotlib is not installed (pip install "mulgil[plot]")')
+        echo('no picture: matplotlib is not installed (pip install "mulgil[plot]")')
         return None
     from mulgil import plot
     from mulgil.plot.sweep import sweep as picture
@@ -103,5 +102,5 @@ def draw(chosen: Sweep) -> Path | None:
         return None
     title = f"{chosen.options.get('recipe') or 'recipes'}: impact of {' and '.join(chosen.space).replace('_', ' ')}"
     path = plot.save_png(picture(rows, list(chosen.space), title), chosen.path / "sweep.png")
-    click.echo(f"  picture  {path}")
+    echo(f"  picture  {path}")
     return path

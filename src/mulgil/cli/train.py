@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from mulgil.cli.options import DATA_NAMES, OPTIMIZER_NAMES, RECIPE_NAMES, Interval, PositiveFloat, data_root_option, device_option
+from mulgil.cli.screen import console, echo, text
 
 if TYPE_CHECKING:
     from mulgil.train.folder import RunFolder
@@ -68,7 +69,7 @@ def train(quiet: bool, no_plots: bool, out: str | None, resume: str | None, **ch
     from mulgil.train.progress import progress_for
     from mulgil.train.run import TEST
 
-    say = (lambda text: None) if quiet else click.echo
+    say = (lambda text: None) if quiet else echo
     begun = new_run(out, choices) if resume is None else resumed_run(resume, choices)
     if begun is None:
         return 0
@@ -88,7 +89,7 @@ def new_run(out: str | None, choices: dict[str, Any]) -> tuple[Run, RunFolder]:
     from mulgil.train.folder import RunFolder
     from mulgil.train.run import Options, prepare
 
-    run = prepare(Options(**choices), note=click.echo)
+    run = prepare(Options(**choices), note=echo)
     return run, RunFolder.create(out, run.recipe.name)
 
 
@@ -105,9 +106,9 @@ def resumed_run(resume: str, choices: dict[str, Any]) -> tuple[Run, RunFolder] |
         raise click.UsageError(f"--resume goes on with the options that the run began with: leave out {names}")
     found = find_run(str(run_folder(resume)))
     if found.state == "finished":
-        click.echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
+        echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
         return None
-    return resumed(found.folder.path, click.echo, **{name: choices[name] for name in asked})
+    return resumed(found.folder.path, echo, **{name: choices[name] for name in asked})
 
 
 def run_folder(resume: str) -> Path:
@@ -128,7 +129,7 @@ def enter(run: Run, folder: RunFolder, resume: str | None) -> dict[str, Any] | N
     state = read_state(folder, run, Path(resume) if run_folder(resume) != Path(resume) else None)
     folder.tidy()
     for line in folder.changes():
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     return state
 
 
@@ -144,7 +145,7 @@ def stop_on_interrupt() -> Iterator[threading.Event]:
     def first(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         stop.set()
-        click.echo("\nstopping after this batch; what was reached is kept (Ctrl-C again: leave at once)", err=True)
+        echo("\nstopping after this batch; what was reached is kept (Ctrl-C again: leave at once)", err=True)
 
     signal.signal(signal.SIGINT, first)
     try:
@@ -171,7 +172,7 @@ def pictures(run: Run, folder: RunFolder) -> list[Path]:
     seen = run.interpret()
     page = run.report(folder, seen)
     if find_spec("matplotlib") is None:
-        click.echo('no pictures: matplotlib is not installed (pip install "mulgil[plot]")')
+        echo('no pictures: matplotlib is not installed (pip install "mulgil[plot]")')
         return [page]
     from mulgil import plot
 
@@ -195,7 +196,6 @@ def test_arrays(dataset: Any) -> tuple[Any, Any]:
 
 def report(run: Run, folder: RunFolder, files: list[Path]) -> None:
     """The table at the end, and where everything is."""
-    from rich.console import Console
     from rich.table import Table
 
     summary = run.summary()
@@ -205,12 +205,12 @@ def report(run: Run, folder: RunFolder, files: list[Path]) -> None:
         loss, accuracy = summary[f"{part}_loss"], summary[f"{part}_accuracy"]
         images = metrics.samples if metrics is not None else summary[f"{part}_images"]
         table.add_row(part, f"{loss:.4f}", f"{accuracy:.4f}", f"{images:,}")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print()
-    console.print(table)
+    screen = console()
+    screen.print()
+    screen.print(table)
     ended = "stopped in" if run.interrupted else "after"
-    console.print(f"\n{ended} epoch {summary['epochs']} of {run.epochs}, {run.trainer.seconds:.1f} s")
+    screen.print(f"\n{ended} epoch {summary['epochs']} of {run.epochs}, {run.trainer.seconds:.1f} s")
     if run.interrupted:
-        console.print(f"go on with: mulgil train --resume {folder.path}")
+        screen.print(f"go on with: mulgil train --resume {text(str(folder.path))}")
     for path in (folder.model, *files, folder.summary):
-        console.print(f"  {path.stem:<9}{path}")
+        screen.print(f"  {path.stem:<9}{text(str(path))}")

@@ -15,6 +15,8 @@ from mulgil import nn
 from mulgil.autograd import Parameter, Tensor
 from mulgil.backend import device
 from mulgil.errors import ModelFileError
+from mulgil.io.encode import MAX_DEPTH as MODULES_DEPTH
+from mulgil.io.encode import tree_size
 
 MAX_DEPTH = 200  # of values inside values
 MEMBER_TYPES = {"parameter": Parameter, "buffer": Tensor, "module": nn.Module}
@@ -27,6 +29,7 @@ class Decoder:
         self.entries, self.arrays, self.classes = modules, arrays, classes
         self._modules: dict[int, nn.Module] = {}
         self._tensors: dict[tuple[str, str], Any] = {}
+        self._sizes: dict[int, int] = {}  # of modules, by id
         self._open: set[int] = set()  # modules being built: meeting one again would be a circle
         self._depth = 0
 
@@ -85,8 +88,11 @@ class Decoder:
             entry = _expect(self.entries[index], dict)
             if index < 0:
                 raise ValueError("a negative index")
+            if len(self._open) > MODULES_DEPTH:
+                raise ValueError(f"more than {MODULES_DEPTH} modules inside modules")
             self._open.add(index)
-            self._modules[index] = self._build(entry)
+            module = self._modules[index] = self._build(entry)
+            self._sizes[id(module)] = tree_size(self._sizes, module)
             self._open.discard(index)
         return self._modules[index]
 
@@ -117,6 +123,8 @@ class Decoder:
 
 
 def _dtype(name: str) -> np.dtype:
+    if len(name) > 20:
+        raise ValueError("not a dtype of numbers")
     dtype = np.dtype(name)
     if dtype.kind not in "biufc" or dtype.name != name:
         raise ValueError(f"{name!r} is not a dtype of numbers")

@@ -25,6 +25,7 @@ from mulgil.backend import device
 from mulgil.errors import ModelFileError
 
 MAX_DEPTH = 100  # of values inside values
+MAX_MODULES = 20_000  # a layer counts as often as it is called: shared ones can make a tree of 2**60 from 60
 # What a Module keeps for itself: the tree is written apart, hooks are code and stay behind.
 BOOKKEEPING = frozenset({"training", "_kinds", "_transient", "_forward_hooks", "_forward_pre_hooks", "_watch"})
 
@@ -37,6 +38,7 @@ class Encoder:
         self.arrays: dict[str, np.ndarray] = {}
         self._seen: dict[int, Any] = {}  # id -> what it was written as; the objects stay alive in _kept
         self._kept: list[Any] = []
+        self._sizes: dict[int, int] = {}  # of modules: themselves and all below, each as often as it stands there
 
     def encode(self, value: Any, path: str = "") -> Any:
         """JSON for `value`, which stands at `path` (a dotted name) in the object that is saved."""
@@ -50,12 +52,12 @@ class Encoder:
             return int(value)
         if isinstance(value, (float, np.floating)):
             return float(value) if math.isfinite(value) else {"$kind": "float", "value": str(float(value))}
-        if isinstance(value, nn.Module):
-            return {"$kind": "module", "index": self._module(value, path)}
         if isinstance(value, (Tensor, np.ndarray)):
             return self._tensor(value, path)
         if path.count(".") > MAX_DEPTH:
             raise ModelFileError("save: an object may be 100 levels deep", f"{path[:60]}...", "does it contain itself?")
+        if isinstance(value, nn.Module):
+            return {"$kind": "module", "index": self._module(value, path)}
         if isinstance(value, dict):
             if all(isinstance(k, str) for k in value):
                 return {"$kind": "dict", "items": {k: self.encode(v, _join(path, k)) for k, v in value.items()}}
@@ -97,7 +99,20 @@ class Encoder:
         entry["attributes"] = {k: self.encode(v, _join(path, k)) for k, v in settings.items()}
         entry["members"] = [[k, kind, self.encode(values[k], _join(path, k))] for k, kind in kinds.items()]
         entry["transient"] = sorted(module._transient)
+        self._sizes[id(module)] = tree_size(self._sizes, module)
         return index
+
+
+def tree_size(sizes: dict[int, int], module: nn.Module) -> int:
+    """How many modules a walk meets, given the sizes of the children, by id. Raises ModelFileError for too many, or for a circle."""
+    children = [child for child in module._members("module").values() if child is not None]
+    if any(id(child) not in sizes for child in children):
+        raise ModelFileError("a model must be a tree of modules", f"a {type(module).__name__} stands inside itself", "leave it out there")
+    if (size := 1 + sum(sizes[id(child)] for child in children)) > MAX_MODULES:
+        got = f"a {type(module).__name__} of {size:,}" if size < 10**9 else f"a {type(module).__name__} of more than {10**9:,}"
+        rule = f"a model may have {MAX_MODULES:,} modules, where one that stands in several places counts in each"
+        raise ModelFileError(rule, got, "call a shared layer in a loop instead")
+    return size
 
 
 def _unknown(value: Any, path: str) -> ModelFileError:

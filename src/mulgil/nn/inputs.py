@@ -17,7 +17,7 @@ from typing import Any
 
 from mulgil.autograd import Tensor, is_grad_enabled
 from mulgil.backend import to_device
-from mulgil.errors import InputRangeWarning
+from mulgil.errors import InputRangeWarning, visible
 from mulgil.ops.function import observers
 
 ENOUGH = 64  # samples of training that tell the range
@@ -189,7 +189,7 @@ def _range_of(module: Any, x: Tensor) -> InputRange | None:
 def _message(module: Any, known: InputRange, found: InputRange) -> str:
     hint = "divide them by 255" if known.fits(found.scaled(1 / 255)) else "prepare them as the training data were"
     if steps := module.info.get("preprocessing"):
-        hint += f" (there: {', '.join(str(name) for name, *_ in steps)})"
+        hint += f" (there: {', '.join(visible(str(name)) for name, *_ in steps)})"
     return (
         f"{type(module).__name__}: these inputs lie in another range than those of training, and the outputs will mean little\n"
         f"  got:  {found}; in training {known}\n"

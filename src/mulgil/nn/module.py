@@ -14,7 +14,7 @@ from mulgil.autograd import Tensor
 from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import device as Device
 from mulgil.backend import to_device
-from mulgil.errors import DTypeError, MulgilError
+from mulgil.errors import DTypeError, MulgilError, visible
 from mulgil.nn.inputs import Calls, look
 from mulgil.nn.state import LoadResult, load_state_dict, state_dict
 from mulgil.nn.tree import ModuleTree
@@ -238,10 +238,10 @@ class Module(ModuleTree):
         return ""
 
     def _child_lines(self) -> list[str]:
-        return [f"({name}): " + repr(module).replace("\n", "\n  ") for name, module in self._members("module").items()]
+        return [f"({visible(name)}): " + repr(module).replace("\n", "\n  ") for name, module in self._members("module").items()]
 
     def __repr__(self) -> str:
-        extra, children = self.extra_repr(), self._child_lines()
+        extra, children = visible(self.extra_repr(), lines=True), self._child_lines()
         if not children and "\n" not in extra:
             return f"{type(self).__name__}({extra})"
         lines = [*extra.split("\n"), *children] if extra else children

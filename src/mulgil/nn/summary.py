@@ -12,7 +12,7 @@ import numpy as np
 
 from mulgil.autograd import Tensor, no_grad
 from mulgil.backend import default_dtype, default_generator, to_device
-from mulgil.errors import MulgilError, OptionError
+from mulgil.errors import MulgilError, OptionError, visible
 from mulgil.nn.conv import Conv2d
 from mulgil.nn.linear import Linear
 from mulgil.nn.module import Module
@@ -48,7 +48,7 @@ class Summary:
     def __str__(self) -> str:
         table = [("Layer (type)", "Output shape", "Parameters", "Multiply-adds")]
         for row in self.rows:
-            label = "  " * row.depth + (f"{row.name} ({row.kind})" if row.name else row.kind)
+            label = "  " * row.depth + (f"{visible(row.name)} ({row.kind})" if row.name else row.kind)
             table.append((label, _shape_text(row.output_shape), _count(row.parameters), _count(row.multiply_adds)))
         widths = [max(len(line[i]) for line in table) for i in range(4)]
         rule = "-" * (sum(widths) + 6)

@@ -27,7 +27,7 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", pa
     panels = figure.subplots(1, 2)
     for axes, what in zip(panels, ("loss", "accuracy"), strict=True):
         for k, (name, rows) in enumerate(runs.items()):
-            points = [(row["epoch"], row[f"{part}_{what}"]) for row in rows if isinstance(row.get(f"{part}_{what}"), (int, float))]
+            points = [point for row in rows if all(map(_drawable, point := (row.get("epoch"), row.get(f"{part}_{what}"))))]
             colour, dash, marker = COLOURS[k % 6], DASHES[(k + k // 6) % 6], MARKERS[(k + k // 6) % 6]
             style = {"color": colour, "linestyle": dash, "marker": marker if len(points) <= 30 else "", "markersize": 4}
             axes.plot([x for x, _ in points], [y for _, y in points], label=name, **style)
@@ -36,3 +36,8 @@ def compare(runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "", pa
     columns = 2 if max(map(len, names), default=0) > 24 else 4
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     return figure
+
+
+def _drawable(value: Any) -> bool:
+    """A number that fits on an axis: the lines may be a stranger's."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15

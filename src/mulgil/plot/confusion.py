@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mulgil.errors import OptionError, ShapeError, describe
+from mulgil.errors import OptionError, ShapeError, describe, visible
 from mulgil.plot.style import new_figure
 from mulgil.typing import ArrayLike
 
@@ -29,7 +29,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str] | None = None, title: st
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ShapeError("confusion: the matrix must be [C, C]", describe(matrix=matrix))
     n = len(matrix)
-    names = [str(i) for i in range(n)] if classes is None else [str(name) for name in classes]
+    names = [str(i) for i in range(n)] if classes is None else [visible(str(name)) for name in classes]
     if len(names) != n:
         raise OptionError(f"confusion: there must be a name for each of the {n} classes", f"{len(names)} names")
     cell = min(0.52, LARGEST / n)

@@ -9,13 +9,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mulgil.errors import OptionError
+from mulgil.errors import OptionError, visible
 from mulgil.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, TEST, WRONG, RIGHT = "#4878a8", "#d1653e", "#c0392b", "#2f6f4f"
+POWER = "$\\mathdefault{"  # matplotlib's own formulas: the numbers of a logarithmic axis
 HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]")
 # fonts that have Hangul, the most even-looking first; any other that has it will do as well
 HANGUL_FONTS = (
@@ -48,9 +49,14 @@ def require_matplotlib() -> Any:
 def figure_class() -> Any:
     """matplotlib's Figure, but text in Korean gets a font that has it. Nothing is changed for other figures."""
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     class HangulFigure(Figure):
         def draw(self, renderer: Any) -> None:
+            for text in self.findobj(Text):
+                if not text.get_text().startswith(POWER):  # names are no formulas, and hold nothing that is not seen
+                    text.set_parse_math(False)
+                    text.set_text(visible(text.get_text(), lines=True))
             with warnings.catch_warnings():
                 if not use_hangul_font(self):  # the reader was told once; not again for each letter
                     warnings.filterwarnings("ignore", message="Glyph .* missing from font")

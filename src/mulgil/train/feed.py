@@ -109,6 +109,9 @@ class Feed:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on in the epoch whose order `state_dict()` gave."""
-        flat, sizes = np.asarray(state["indices"]), np.asarray(state["sizes"])
+        flat, sizes = (np.asarray(state[name], np.int64) for name in ("indices", "sizes"))
+        if flat.size and self.has_order and not 0 <= flat.min() <= flat.max() < len(self.source.dataset):
+            rule = f"an order must be of the {len(self.source.dataset):,} samples that there are"
+            raise OptionError(rule, f"{flat.min()} to {flat.max()}")
         ends = np.cumsum(sizes)
         self.order = [flat[end - size : end].tolist() for end, size in zip(ends, sizes, strict=True)] if self.has_order else None

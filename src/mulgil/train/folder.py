@@ -85,6 +85,10 @@ class RunFolder:
             raise DataError("a run's folder holds its config.json", f"{folder.path}: {got}", "mulgil runs list shows the runs")
         return folder
 
+    def is_link(self) -> bool:
+        """Whether the folder, or the one of its checkpoints, lies elsewhere."""
+        return self.path.is_symlink() or self.checkpoints.is_symlink()
+
     def refuse_links(self) -> None:
         """Raise DataError where the folder, or the one of its checkpoints, is a link."""
         for folder in (self.path, self.checkpoints):

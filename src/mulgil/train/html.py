@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.errors import visible
+
 TRAIN, TEST = "#4878a8", "#d1653e"
 DASHES = {TRAIN: "", TEST: ' stroke-dasharray="6 3"'}  # a print in grey must tell the lines apart
 
@@ -60,7 +62,7 @@ h3 { font-size: 15px; margin: 18px 0 4px; }
 
 def text(value: Any) -> str:
     """Escaped, for content and attributes."""
-    return html.escape(str(value), quote=True)
+    return html.escape(visible(str(value), lines=True), quote=True)
 
 
 def page(title: str, body: str) -> str:

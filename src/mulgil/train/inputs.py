@@ -9,11 +9,13 @@ import numpy as np
 
 from mulgil.autograd import Tensor
 from mulgil.data.transforms import apply_batch
-from mulgil.errors import DTypeError, describe
+from mulgil.errors import DTypeError, ModelFileError, describe
 from mulgil.nn import Module
 from mulgil.nn.inputs import InputRange, check
 from mulgil.train.preprocess import build_transform, describe_transform
 from mulgil.typing import SupportsArray
+
+MAX_SIDE = 4096  # of what a file may call a sample
 
 
 def remember(model: Module, data: Any) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def prepare(model: Module, inputs: SupportsArray) -> Tensor:
     if batch.array.dtype == np.uint8:
         steps = _steps(model, batch)
         batch = apply_batch(build_transform(steps), batch.array) if steps else batch
-        shape = known(model).get("input_shape") or batch.shape[1:]
+        shape = known_shape(model, "input_shape") or batch.shape[1:]
         if math.prod(shape) == math.prod(batch.shape[1:]):
             batch = batch.reshape(len(batch), *shape)
     check(model, batch)
@@ -99,6 +101,31 @@ def training_set(model: Module) -> str | None:
 def known(model: Module) -> dict[str, Any]:
     """`model.info`; empty for a class that uses the name for something of its own."""
     return model.info if isinstance(model.info, dict) else {}
+
+
+def known_shape(model: Module, name: str) -> tuple[int, ...] | None:
+    """A shape in `model.info`, `image_shape` or `input_shape`; None where it is not noted.
+
+    Raises ModelFileError for something else than a shape that a sample can have: the file may be a stranger's.
+    """
+    shape = known(model).get(name)
+    if not shape:
+        return None
+    sizes = tuple(shape) if isinstance(shape, (list, tuple)) else ()
+    if not 0 < len(sizes) <= 8 or not all(type(n) is int and 0 < n <= MAX_SIDE for n in sizes) or math.prod(sizes) > MAX_SIDE**2:
+        raise ModelFileError(f"model.info: {name} must be the shape of a sample", f"{shape!r:.100}", "for example [1, 28, 28]")
+    return sizes
+
+
+def known_classes(model: Module, count: int) -> list[str]:
+    """The names of the classes in `model.info`; the numbers where they are not noted. Raises ModelFileError for another number of them."""
+    names = known(model).get("classes")
+    if not names:
+        return [str(i) for i in range(count)]
+    if not isinstance(names, (list, tuple)) or len(names) != count:
+        got = f"{len(names)} names" if isinstance(names, (list, tuple)) else f"{names!r:.100}"
+        raise ModelFileError(f"model.info: classes must name the {count} classes", got, 'for example ["cat", "dog"]')
+    return [str(name) for name in names]
 
 
 def class_names(classes: Any) -> list[str]:

@@ -17,6 +17,7 @@ from mulgil.errors import ModelFileError
 
 Steps = Sequence[tuple[str, dict[str, Any]]]
 
+MOST = 4096  # of a whole number in a step: pixels
 ALLOWED = ("ToTensor", "Normalize", "Pad", "Resize", "Flatten")  # what a file may name
 
 
@@ -28,11 +29,21 @@ def build_transform(steps: Steps) -> transforms.Compose:
             name, arguments = step
             if name not in ALLOWED:
                 raise ValueError(f"unknown step {name!r}")
+            _refuse_large(arguments)
             made.append(getattr(transforms, name)(**arguments))
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
             hint = f"known steps: {', '.join(ALLOWED)}"
-            raise ModelFileError("preprocessing is a list of (name, arguments)", f"{step!r}: {error}", hint) from None
+            raise ModelFileError("preprocessing is a list of (name, arguments)", f"{step!r:.200}: {error}", hint) from None
     return transforms.Compose(made)
+
+
+def _refuse_large(value: Any) -> None:
+    """A border of a million pixels in a stranger's file would take all memory."""
+    if isinstance(value, (dict, list, tuple)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _refuse_large(part)
+    elif isinstance(value, int) and abs(value) > MOST:
+        raise ValueError(f"{value} is more than {MOST}")
 
 
 def as_json(steps: Steps) -> list:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any, TextIO
 
+from mulgil.errors import visible
 from mulgil.train.callbacks import Callback
 from mulgil.train.metrics import Metrics
 
@@ -75,7 +76,7 @@ class PlainProgress(Progress):
         pass
 
     def line(self, trainer: Any, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        print(visible(text), file=self.stream, flush=True)
 
 
 class LiveProgress(Progress):
@@ -91,7 +92,8 @@ class LiveProgress(Progress):
         from rich.progress import BarColumn, Progress, TextColumn
 
         super().start(trainer)
-        columns = TextColumn("epoch {task.fields[number]}"), BarColumn(bar_width=24), TextColumn("{task.fields[figures]}")
+        left, right = (TextColumn(text, markup=False) for text in ("epoch {task.fields[number]}", "{task.fields[figures]}"))
+        columns = left, BarColumn(bar_width=24), right
         # no thread draws beside the training, and the line about compiling kernels moves as it likes
         self.bar = Progress(*columns, console=self.console, transient=True, auto_refresh=False, redirect_stderr=False)
         self.task = self.bar.add_task("", total=None, number=number(trainer), figures="")
@@ -99,10 +101,11 @@ class LiveProgress(Progress):
 
     def show(self, trainer: Any, figures: str) -> None:
         total = trainer.batches or None
+        figures = visible(figures)
         self.bar.update(self.task, total=total, completed=trainer.batch, number=number(trainer), figures=figures, refresh=True)
 
     def line(self, trainer: Any, text: str) -> None:
-        self.console.print(text, style="dim" if not trainer.complete else None, soft_wrap=True)
+        self.console.print(visible(text), style="dim" if not trainer.complete else None, soft_wrap=True, markup=False, emoji=False)
 
     def end(self, trainer: Any) -> None:
         self.bar.stop()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from mulgil.train.report import write_report
 from mulgil.train.sources import Source, load_source
 from mulgil.train.trainer import Trainer
 
+POSITIVE = ("epochs", "batch_size", "lr", "keep")
 TEST = "test"  # what the second set is called in files and on the screen: recipes are validated on the test set
 
 
@@ -45,6 +47,17 @@ class Options:
     on_nan: str = "stop"
     checkpoint_every: str = "1min"
     keep: int = 3
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Options:
+        """The options of a config.json. Raises OptionError for names or values that no person could have chosen."""
+        kinds = get_type_hints(cls)
+        for name, value in found.items():
+            fits = name in kinds and isinstance(value, kinds[name]) and isinstance(value, bool) == (kinds[name] is bool)
+            fits = fits or (name == "lr" and type(value) is int)
+            if not fits or (name in POSITIVE and value is not None and not 0 < value < math.inf) or (name == "seed" and value < 0):
+                raise OptionError("config.json must hold the options of a run", f"{name}: {value!r:.100}", "start the run anew")
+        return cls(**found)
 
 
 @dataclass
@@ -90,7 +103,7 @@ class Run:
     def _go_on(self, folder: RunFolder, state: dict[str, Any]) -> None:
         try:
             self.trainer.load_state_dict(state)
-        except (MulgilError, KeyError, TypeError, ValueError) as error:
+        except (MulgilError, KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError) as error:
             rule = "a checkpoint goes with the model and the optimizer that it was made with"
             hint = "was config.json edited? else start the run anew, in another folder"
             raise OptionError(rule, f"{folder.checkpoints}: {error}", hint) from error
@@ -226,9 +239,10 @@ def resumed(path: str | Path, note: Callable[[str], None] = print, **changes: An
     config = folder.read_config()
     settings = config["settings"]
     try:
-        run = prepare(Options(**{**config["options"], "data": settings.get("data", "auto"), **changes}), note)
-    except TypeError as error:
-        raise OptionError("config.json must hold the options of a run", f"{folder.config}: {error}", "start the run anew") from None
+        options = Options.read({**config["options"], "data": settings.get("data", "auto"), **changes})
+    except OptionError as error:
+        raise OptionError(error.rule, f"{folder.config}: {error.got}", error.hint) from None
+    run = prepare(options, note)
     refuse_other(settings, run.settings(), f"{folder.config} describes", "its options make")
     return run, folder
 

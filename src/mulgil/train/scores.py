@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mulgil.errors import DTypeError, OptionError, ShapeError, describe
+from mulgil.errors import DTypeError, OptionError, ShapeError, describe, visible
 
 __all__ = ["Confused", "Report", "confusion_matrix", "most_confused", "per_class_report"]
 
@@ -40,7 +40,7 @@ class Report(np.ndarray):
     def __str__(self) -> str:
         if self.dtype.names is None or self.ndim != 1:
             return str(self.view(np.ndarray))
-        names = [str(name) for name in self["class"]]
+        names = [visible(str(name)) for name in self["class"]]
         width = max(map(_columns, names), default=0)
         rows = [" " * width + "  precision  recall      f1  support"]
         for name, row in zip(names, self.view(np.ndarray), strict=True):

@@ -14,7 +14,7 @@ from mulgil import nn
 from mulgil.autograd import Tensor
 from mulgil.backend import default_generator, to_device
 from mulgil.data import Assembly
-from mulgil.errors import OptionError
+from mulgil.errors import MulgilError, OptionError
 from mulgil.nn import Module
 from mulgil.train.callbacks import Callback
 from mulgil.train.inputs import known
@@ -161,12 +161,20 @@ def load(trainer: Trainer, state: Mapping[str, Any]) -> None:
 
 
 def enter(trainer: Trainer, state: Mapping[str, Any]) -> None:
-    """Go to the saved place, now that the data are there: the epoch's order, its sums so far, the random generators."""
-    trainer.feed.load_state_dict(state["order"])
-    trainer.meter.load_state_dict(state["meter"])
-    for name, generator in {"mulgil": default_generator, **trainer.feed.generators()}.items():
-        if name in state["random"]:
-            generator.set_state(json.loads(state["random"][name]))
+    """Go to the saved place, now that the data are there: the epoch's order, its sums so far, the random generators.
+
+    Raises OptionError for a state that `state_dict` did not give.
+    """
+    try:
+        trainer.feed.load_state_dict(state["order"])
+        trainer.meter.load_state_dict(state["meter"])
+        for name, generator in {"mulgil": default_generator, **trainer.feed.generators()}.items():
+            if name in state["random"]:
+                generator.set_state(json.loads(state["random"][name]))
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, MulgilError):
+            raise
+        raise OptionError("a run's state must be one that state_dict gave", f"{type(error).__name__}: {error}") from error
 
 
 def _check(trainer: Trainer, state: Mapping[str, Any]) -> None:

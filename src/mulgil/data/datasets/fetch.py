@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mulgil.errors import DataError
+from mulgil.errors import DataError, visible
 from mulgil.files import atomic_file, open_regular
 
 _PIECE = 1 << 16
@@ -84,7 +84,7 @@ def fetch(
         except MirrorError as fault:
             faults.append(f"{host}: {fault}")
             if report:
-                print(f"  {host}: {fault}", file=sys.stderr)
+                print(visible(f"  {host}: {fault}"), file=sys.stderr)
     raise DataError(
         f"{file.name}: no mirror delivered the file",
         "; ".join(faults) or "no mirror is known",
