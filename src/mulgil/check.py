@@ -49,12 +49,12 @@ def gradcheck(
     outputs = _outputs(function(*inputs))
     weights = [rng.standard_normal(y.shape) for y in outputs]
     gradients = grad(outputs, varied, [as_tensor(v) for v in weights], allow_unused=True)
-    analytic = sum(float((np.asarray(g) * u).sum()) for g, u in zip(gradients, directions, strict=True) if g is not None)
+    analytic = sum(float((g.numpy() * u).sum()) for g, u in zip(gradients, directions, strict=True) if g is not None)
 
     def along(step: float) -> float:
         moved = {id(x): Tensor(x.array + step * u, requires_grad=True) for x, u in zip(varied, directions, strict=True)}
         ys = _outputs(function(*(moved.get(id(x), x) for x in inputs)))
-        return sum(float((np.asarray(y) * v).sum()) for y, v in zip(ys, weights, strict=True))
+        return sum(float((y.numpy() * v).sum()) for y, v in zip(ys, weights, strict=True))
 
     numeric = (along(eps) - along(-eps)) / (2 * eps)
     if abs(analytic - numeric) <= atol + rtol * abs(numeric):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeGuard, overload
 
 import numpy as np
 
-from mulgil.autograd.tensor import Tensor, as_tensor
+from mulgil.autograd.engine import no_grad
+from mulgil.autograd.tensor import Tensor, as_tensor, holds_gradient
 from mulgil.backend import Generator, default_dtype, default_generator
 from mulgil.errors import OptionError
 from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
@@ -44,7 +46,10 @@ def tensor(data: ArrayLike, dtype: DTypeLike | None = None, device: DeviceLike |
         >>> tensor([[1, 2], [3, 4]], dtype="float32").shape
         (2, 2)
     """
-    fresh = Tensor(data, dtype=dtype, device=device)
+    if isinstance(data, (list, tuple)) and holds_gradient(data):  # PyTorch allows it, with a warning: losses kept for a log
+        warnings.warn("tensor: the new tensor keeps no gradients of those in the list; stack(tensors) does", UserWarning, stacklevel=2)
+    with no_grad():
+        fresh = Tensor(data, dtype=dtype, device=device)
     return Tensor(fresh.array.copy(), requires_grad=requires_grad)
 
 

@@ -120,7 +120,7 @@ def compare(what: str, mine: Any, other: Any, tolerance: float | None = None) ->
     if mine is None and other is None:
         return
     a = None if mine is None else np.asarray(mine.detach().array)
-    b = None if other is None else other.detach().resolve_conj().resolve_neg().numpy()
+    b = None if other is None else other.detach().numpy(force=True)
     a = np.zeros_like(b) if a is None else a
     b = np.zeros_like(a) if b is None else b
     if a.shape != b.shape:

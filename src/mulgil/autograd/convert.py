@@ -79,7 +79,7 @@ class Conversions:
 
     def numpy(self) -> np.ndarray:
         """The NumPy array behind this tensor; the memory is shared."""
-        return np.asarray(self)
+        return self._as_numpy()  # type: ignore[attr-defined]
 
     def tolist(self) -> Any:
         """Nested Python lists, or a number for a 0-d tensor."""

@@ -100,6 +100,8 @@ class Operators:
         high: Any
         low, high = (v.item() if isinstance(v, np.generic) else v for v in (min, max))
         if not all(v is None or isinstance(v, (int, float)) for v in (low, high)):
+            if self.array.dtype.kind != "f" and (low is None or high is None):  # integers have no infinity, and no gradient
+                return self.maximum(low) if high is None else self.minimum(high)
             low, high = -math.inf if low is None else low, math.inf if high is None else high
             return self.apply_function(e.Clamp(), (self, low, high))
         widened = self.array.dtype.kind != "f" and (isinstance(low, float) or isinstance(high, float))

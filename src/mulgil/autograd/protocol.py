@@ -1,103 +1,27 @@
 """NumPy's protocols and Python's: `np.exp(t)`, `np.mean(t, axis=0)`, `np.where(mask, a, b)` on Tensors stay differentiable.
 
-A NumPy function without an op is computed on the arrays, as long as no gradient would be lost in silence.
+What has no op (see `numpy_functions`) NumPy computes on the arrays, as long as no gradient would be lost in silence.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mulgil.autograd.conversion import taken_in_passing
 from mulgil.autograd.engine import is_grad_enabled
+from mulgil.autograd.numpy_functions import HANDLERS, UFUNCS, WITHOUT_GRADIENT, WRITERS, NotHonoured, neutral
 from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
-from mulgil.ops import elementwise as e
-from mulgil.ops import mathematics as m
-from mulgil.ops import reduce as r
-from mulgil.ops import shape as s
 from mulgil.ops.function import tell
-from mulgil.ops.linalg import MatMul
 from mulgil.typing import DTypeLike
 
 if TYPE_CHECKING:
     from mulgil.autograd.tensor import Tensor
-
-# fmt: off
-_NAMED: dict[str, Callable] = {
-    "add": e.Add, "subtract": e.Sub, "multiply": e.Mul, "true_divide": e.Div, "power": e.Pow, "float_power": e.Pow, "matmul": MatMul,
-    "negative": e.Neg, "absolute": m.Abs, "sign": m.Sign, "maximum": e.Maximum, "minimum": e.Minimum, "logical_not": e.Invert,
-    "exp": m.Exp, "log": m.Log, "log1p": m.Log1p, "sqrt": m.Sqrt, "sin": m.Sin, "cos": m.Cos, "tanh": m.Tanh,
-    "floor_divide": e.FloorDiv, "remainder": e.Remainder,
-}
-_SIGNS = {
-    "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
-    "logical_and": "&", "logical_or": "|",
-}
-# fmt: on
-UFUNCS: dict[np.ufunc, Callable] = {getattr(np, name): op for name, op in _NAMED.items()}
-UFUNCS |= {getattr(np, name): partial(e.Compare, sign) for name, sign in _SIGNS.items()}
-
-
-def _reduction(op: Callable) -> Callable:
-    def call(a: Any, axis: Any = None, out: None = None, *, keepdims: Any = False, dtype: Any = None) -> Any:
-        result = op(tuple(axis) if isinstance(axis, list) else axis, bool(keepdims))(a)
-        return result if dtype is None else result.astype(dtype)
-
-    return call
-
-
-def _spread(op: Callable) -> Callable:
-    def call(a: Any, axis: Any = None, *, ddof: float = 0, correction: float | None = None, keepdims: Any = False) -> Any:
-        return op(axis, bool(keepdims), ddof if correction is None else correction)(a)
-
-    return call
-
-
-def _where(condition: Any, *choices: Any) -> Any:
-    if not choices:
-        return np.where(np.asarray(condition))
-    return e.Where()(condition, *choices)
-
-
-def _pad(a: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
-    if mode != "constant":
-        raise DTypeError('np.pad on a Tensor: only mode="constant" is differentiable', f"mode={mode!r}", "pad t.detach().numpy() instead")
-    widths = np.broadcast_to(np.asarray(pad_width), (a.ndim, 2))
-    return s.Pad(tuple((int(x), int(y)) for x, y in widths), constant_values)(a)
-
-
-FUNCTIONS: dict[Callable, Callable] = {
-    np.sum: _reduction(r.Sum),
-    np.mean: _reduction(r.Mean),
-    **dict.fromkeys((np.max, np.amax), _reduction(r.Max)),
-    **dict.fromkeys((np.min, np.amin), _reduction(r.Min)),
-    **{getattr(np, name): _reduction(partial(r.Query, name=name)) for name in ("argmax", "argmin", "all", "any")},
-    np.var: _spread(r.Var),
-    np.std: _spread(r.Std),
-    np.where: _where,
-    np.pad: _pad,
-    np.clip: lambda a, a_min=None, a_max=None, **k: a.clip(k.get("min", a_min), k.get("max", a_max)),
-    np.reshape: lambda a, shape, order="C": a.reshape(shape),
-    np.ravel: lambda a, order="C": a.flatten(),
-    np.transpose: lambda a, axes=None: a.permute(axes) if axes is not None else a.T,
-    np.swapaxes: lambda a, axis1, axis2: a.swapaxes(axis1, axis2),
-    np.squeeze: lambda a, axis=None: a.squeeze(axis),
-    np.expand_dims: lambda a, axis: a.unsqueeze(axis),
-    np.broadcast_to: lambda a, shape, subok=False: a.expand(shape),
-    np.concatenate: lambda arrays, axis=0: s.Concatenate(axis)(*arrays),
-    np.stack: lambda arrays, axis=0: s.Concatenate(axis)(*(np.expand_dims(a, axis) for a in arrays)),
-    np.dot: lambda a, b: a @ b if np.ndim(a) and np.ndim(b) else a * b,
-    np.full_like: lambda a, fill_value, **k: e.Fill(fill_value)(a),
-    np.zeros_like: lambda a, **k: e.Fill(0)(a),
-    np.ones_like: lambda a, **k: e.Fill(1)(a),
-    np.copy: lambda a, **k: a.clone(),
-    np.ndim: lambda a: a.ndim,
-    np.shape: lambda a: a.shape,
-    np.size: lambda a, axis=None: a.array.size if axis is None else a.shape[axis],
-}
 
 
 class NumpyProtocol:
@@ -107,27 +31,45 @@ class NumpyProtocol:
 
     array: Any
 
+    if TYPE_CHECKING:  # Tensor's own
+
+        @property
+        def requires_grad(self) -> bool: ...
+        def bump(self) -> None: ...
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        if is_grad_enabled() and self.requires_grad and (taker := taken_in_passing(sys._getframe(1))):
+            raise GradientError(
+                f"{taker} takes the numbers of a tensor that requires grad: the gradient would be lost",
+                describe(tensor=self.array),
+                "join tensors first, mulgil.stack([a, b]), or ask for the numbers: t.numpy(), t.detach()",
+            )
+        return self._as_numpy(dtype, copy)
+
+    def _as_numpy(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         tell("to_python", self.array)
         if not isinstance(self.array, np.ndarray):
-            raise DTypeError("NumPy cannot see memory on the GPU", f"a tensor on {self.device}", "use t.cpu() first")  # type: ignore[attr-defined]
+            raise DTypeError("NumPy cannot see memory on the GPU", f"a tensor on {device_of(self.array)}", "use t.cpu() first")
         wanted = self.array if dtype is None else self.array.astype(dtype, copy=False)
         return wanted.copy() if copy and wanted is self.array else wanted
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
-        if method == "__call__" and ufunc in UFUNCS and out is None and not kwargs:
-            return UFUNCS[ufunc]()(*inputs)
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method == "__call__" and ufunc in UFUNCS and all(neutral(k, v) for k, v in kwargs.items()):
+            return UFUNCS[ufunc](*inputs)
         name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        arrays = [_bare(x, name) for x in inputs]
-        if out is not None:
-            kwargs["out"] = tuple(_bare(x, name) for x in out)
-        return getattr(ufunc, method)(*arrays, **kwargs)
+        written = inputs[:1] if method == "at" else kwargs.get("out") or ()
+        return _on_arrays(getattr(ufunc, method), name, inputs, kwargs, written, ufunc in WITHOUT_GRADIENT, ufunc in UFUNCS)
 
     def __array_function__(self, function: Callable, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if function in FUNCTIONS and kwargs.get("out") is None:
-            return FUNCTIONS[function](*args, **kwargs)
+        if function in HANDLERS:
+            try:
+                return HANDLERS[function](args, kwargs)
+            except NotHonoured:
+                pass
         name = getattr(function, "__name__", str(function))
-        return function(*(_bare(a, name) for a in args), **{k: _bare(a, name) for k, a in kwargs.items()})
+        out = kwargs.get("out")
+        written = args[:1] if function in WRITERS else out if isinstance(out, tuple) else (out,)
+        return _on_arrays(function, name, args, kwargs, written, function in WITHOUT_GRADIENT, function in HANDLERS)
 
 
 class PythonProtocol:
@@ -191,16 +133,34 @@ class PythonProtocol:
         return ""
 
 
-def _bare(x: Any, name: str) -> Any:
+def _on_arrays(function: Callable, name: str, args: tuple, kwargs: dict, written: Any, free: bool, known: bool) -> Any:
+    """What NumPy itself makes of the call, on arrays. written: the arguments that it writes to. free: no gradient can be lost.
+
+    known: whether the function has one with other arguments.
+    """
+    targets = [t for t in written if isinstance(t, NumpyProtocol)]
+    for target in targets:
+        _bare(target, name, free=False, known=known)
+    bare = partial(_bare, name=name, free=free, known=known)
+    result = function(*map(bare, args), **{k: bare(a) for k, a in kwargs.items()})
+    for target in targets:
+        target.bump()
+    return next((t for t in targets if t.array is result), result)
+
+
+def _bare(x: Any, name: str, free: bool, known: bool = False) -> Any:
     """`x` with arrays in place of Tensors, refusing those whose gradient would be lost."""
     if isinstance(x, (list, tuple)):
-        return type(x)(_bare(part, name) for part in x)
+        parts = [_bare(part, name, free, known) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
+    if isinstance(x, dict):
+        return {k: _bare(part, name, free, known) for k, part in x.items()}
     if not isinstance(x, NumpyProtocol):
         return x
-    if is_grad_enabled() and x.requires_grad:  # type: ignore[attr-defined]
+    if not free and is_grad_enabled() and x.requires_grad:
         raise GradientError(
-            f"np.{name} has no gradient in mulgil, and this tensor requires one",
+            f"np.{name} has no gradient in mulgil{' with these arguments' if known else ''}, and this tensor requires one",
             f"shape {list(x.array.shape)}",
             f"np.{name}(t.detach()), or an op that has one",
         )
-    return np.asarray(x)
+    return x._as_numpy()

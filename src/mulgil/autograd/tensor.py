@@ -12,7 +12,7 @@ import numpy as np
 
 from mulgil import changes
 from mulgil.autograd.convert import Conversions
-from mulgil.autograd.engine import Node, held_bytes, no_grad, walk_back
+from mulgil.autograd.engine import Node, held_bytes, is_grad_enabled, no_grad, walk_back
 from mulgil.autograd.methods import Methods
 from mulgil.autograd.protocol import NumpyProtocol, PythonProtocol
 from mulgil.autograd.record import call
@@ -280,8 +280,9 @@ def to_array(data: Any, dtype: Any) -> Any:
         data = data.array
     if type(data) is np.ndarray or xp_of(data) is not np:
         return data if dtype is None else data.astype(dtype, copy=False)
-    if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
-        data = [part.array if isinstance(part, Tensor) else part for part in data]
+    if isinstance(data, (list, tuple)) and is_grad_enabled() and holds_gradient(data):
+        rule = "a list of tensors that require grad does not become a tensor: their gradients would be lost"
+        raise GradientError(rule, f"{type(data).__name__} of length {len(data)}", "mulgil.stack(tensors) joins them, differentiably")
     try:
         array = np.asarray(data, dtype)
     except (ValueError, TypeError) as error:
@@ -294,6 +295,13 @@ def to_array(data: Any, dtype: Any) -> Any:
         )
     is_python = dtype is None and array.dtype == np.float64 and not isinstance(data, (np.generic, np.ndarray))
     return array.astype(default_dtype()) if is_python else array
+
+
+def holds_gradient(data: Any) -> bool:
+    """Whether a Tensor that requires grad is somewhere in nested lists and tuples."""
+    if isinstance(data, (list, tuple)):
+        return any(holds_gradient(part) for part in data if isinstance(part, (Tensor, list, tuple)))
+    return isinstance(data, Tensor) and data.requires_grad
 
 
 def as_tensor(data: ArrayLike, dtype: DTypeLike | None = None, device: DeviceLike | None = None) -> Tensor:
