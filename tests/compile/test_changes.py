@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,10 @@ import pytest
 
 import mulgil
 from mulgil import Tensor, nn, optim
+from mulgil.errors import GradientError
+from mulgil.nn import functional as F
+from mulgil.ops import update
+from mulgil.ops.function import run_inplace
 
 
 def world(model, make=lambda ps: optim.SGD(ps, lr=0.1)):
@@ -157,3 +162,315 @@ def test_a_change_takes_effect_at_the_next_call(name):
     before = len(step.programs)
     step(x)
     assert len(step.programs) == before
+
+
+# ---- gradients that outlive a call, and gradients from outside
+
+
+def batches(n):
+    return [Tensor(np.random.default_rng(i).normal(size=(4, 3))) for i in range(n)]
+
+
+def backward_alone(w):
+    def step(x):
+        loss = (w.model(x) ** 2).mean()
+        loss.backward()
+        return loss
+
+    return step
+
+
+def backward_of_one(w):
+    def step(x):
+        loss = (w.model[0].weight ** 2).sum() * x.sum()
+        loss.backward()
+        return loss
+
+    return step
+
+
+def with_clearing(w):
+    def step(x):
+        w.model.zero_grad()
+        return backward_alone(w)(x)
+
+    return step
+
+
+def with_zeros(w):
+    def step(x):
+        w.model.zero_grad(set_to_none=False)
+        return backward_alone(w)(x)
+
+    return step
+
+
+def clipped(w):
+    def step(x):
+        loss = backward_alone(w)(x)
+        nn.utils.clip_grad_norm_(w.model.parameters(), 0.1)
+        return loss
+
+    return step
+
+
+def update_alone(w):
+    def step(x):
+        w.optimizer.step()
+        return x * 1
+
+    return step
+
+
+def update_and_clearing(w):
+    def step(x):
+        w.optimizer.step()
+        w.optimizer.zero_grad()
+        return x * 1
+
+    return step
+
+
+def never_cleared(w):
+    def step(x):
+        loss = backward_alone(w)(x)
+        w.optimizer.step()
+        return loss
+
+    return step
+
+
+def cleared_at_the_end(w):
+    def step(x):
+        loss = never_cleared(w)(x)
+        w.optimizer.zero_grad()
+        return loss
+
+    return step
+
+
+PARTS = [backward_alone, backward_of_one, with_clearing, with_zeros, clipped, update_alone, update_and_clearing]
+STEPS = [*PARTS, never_cleared, cleared_at_the_end]
+
+
+@pytest.mark.parametrize("make", STEPS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("optimizer", [lambda ps: optim.SGD(ps, lr=0.1), adam], ids=["sgd", "adam"])
+def test_gradients_that_outlive_a_call(make, optimizer):
+    """Accumulation over calls, the update outside, gradients cleared now and then: values and None as in eager."""
+    w, twin = twins(lambda: world(linear(), optimizer))
+    compiled, eager = mulgil.compile(make(w), state=w.state, strict=True), make(twin)
+    for i, x in enumerate(batches(9)):
+        equal(compiled(x), eager(x))
+        for p, q in zip(w.model.parameters(), twin.model.parameters(), strict=True):
+            equal(p, q)
+            equal(p.grad, q.grad)
+        if i in (3, 6):
+            for u in (w, twin):
+                u.optimizer.step()
+                u.optimizer.zero_grad()
+        if i == 4:
+            for u in (w, twin):
+                (u.model(x) ** 2).sum().backward()
+    assert None not in compiled.programs.values() and len(compiled.programs) <= 6
+
+
+def test_gradients_of_arguments():
+    def f(x):
+        loss = (x**3).sum()
+        loss.backward()
+        return loss
+
+    compiled = mulgil.compile(f, strict=True)
+    for values in ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]):
+        x, y = Tensor(np.array(values), requires_grad=True), Tensor(np.array(values), requires_grad=True)
+        for _ in range(2):
+            equal(compiled(x).detach(), f(y).detach())
+            equal(x.grad, y.grad)
+
+
+@pytest.mark.parametrize("layer", [nn.Tanh(), nn.Dropout(0.5), nn.BatchNorm1d(3)], ids=lambda m: type(m).__name__)
+def test_backward_outside_reaches_parameters_and_what_came_before(layer):
+    def build():
+        m = nn.Sequential(nn.Linear(3, 3), layer, nn.Linear(3, 2)).double()
+        return m, nn.Linear(3, 3).double()
+
+    (m, before), (twin, other) = twins(build)
+    twin.load_state_dict({k: v.clone() for k, v in m.state_dict().items()})
+    compiled = mulgil.compile(lambda x: (m(x), x * 2), state=[m], strict=True)
+    for i, x in enumerate(batches(3)):
+        for f, _, first in ((compiled, m, before), (lambda x: (twin(x), x * 2), twin, other)):
+            mulgil.manual_seed(i)
+            layer.load_state_dict({k: v * 0 + 1 for k, v in layer.state_dict().items()})
+            y, z = f(first(x))
+            ((y**2).sum() + z.sum()).backward()
+        for p, q in zip((*m.parameters(), *before.parameters()), (*twin.parameters(), *other.parameters()), strict=True):
+            equal(p.grad, q.grad)
+            if p is q:
+                p.grad = None
+
+
+def test_two_calls_are_differentiated_together_and_each_once():
+    w = nn.Parameter(np.ones(3))
+    f = mulgil.compile(lambda x: (w * x) ** 2, state=[w], strict=True)
+    a, b = Tensor(np.arange(3.0)), Tensor(np.arange(3.0) + 1)
+    for _ in range(3):
+        w.grad = None
+        y = f(a) + f(b)
+        y.sum().backward()
+        assert w.grad.tolist() == (2 * (a * a + b * b)).tolist()
+        with pytest.raises(GradientError, match="walked before"):
+            y.sum().backward()
+        y = f(a).sum()
+        with mulgil.no_grad():
+            w += 0.0
+        with pytest.raises(GradientError, match="changed in place"):
+            y.backward()
+
+
+def test_backward_outside_of_a_step_that_did_it_inside_is_refused_at_each_call():
+    w = nn.Parameter(np.ones(3))
+
+    @mulgil.compile(state=[w], strict=True)
+    def step(x):
+        w.grad = None
+        loss = (w * x).sum()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        with pytest.raises(GradientError, match="compiled step that calls backward itself"):
+            step(Tensor(np.ones(3))).backward()
+
+
+def test_a_step_that_changes_what_a_graph_outside_saved_is_told():
+    w = nn.Parameter(np.ones(3))
+
+    @mulgil.compile(state=[w], strict=True)
+    def update(x):
+        p = w
+        with mulgil.no_grad():
+            p *= x
+
+    for _ in range(3):
+        y = (w * w).sum()
+        update(Tensor(np.ones(3)))
+        with pytest.raises(GradientError, match="changed in place"):
+            y.backward()
+
+
+def test_a_step_writes_into_its_arguments():
+    def f(x):
+        with mulgil.no_grad():
+            x += 1
+            return x * 2
+
+    compiled = mulgil.compile(f, strict=True)
+    for make in (lambda: Tensor(np.ones((3, 2))), lambda: Tensor(np.ones((2, 3)).T), lambda: Tensor(np.ones((6, 4)))[::2, ::2]):
+        for _ in range(2):
+            x, y = make(), make()
+            equal(compiled(x), f(y))
+            equal(x, y)
+    both = mulgil.compile(lambda a, b: f(a) + b)
+    with pytest.warns(UserWarning, match="must not share memory") as seen:
+        for _ in range(3):
+            one, other = Tensor(np.ones(4)), Tensor(np.ones(4))
+            equal(both(one[:2], one[1:3]), both.function(other[:2], other[1:3]))
+            equal(one, other)
+    assert len(seen) == 1
+
+
+def test_an_argument_that_is_the_state():
+    w, v = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+
+    def step(p, x):
+        with mulgil.no_grad():
+            p -= 0.1 * x
+        return p.detach() * x
+
+    compiled = mulgil.compile(step, state=[w, v], strict=True)
+    for p in (w, v, w, v):
+        before = p.array.copy()
+        equal(compiled(p, Tensor(np.ones(3))), Tensor(before - 0.1))
+        np.testing.assert_allclose(p.array, before - 0.1)
+
+
+# ---- a compiled model
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out, self.scale = nn.Linear(3, 4), nn.Linear(4, 2), 1.0
+
+    def forward(self, x, shift=0.0):
+        return self.out(F.tanh(self.hidden(x))) * self.scale + shift
+
+
+def test_a_compiled_model_is_the_model():
+    """As `torch.compile(model)` is used: trained from outside, saved, switched, changed."""
+    model, twin = (m.double() for m in twins(Net))
+    compiled = mulgil.compile(model, strict=True)
+    assert isinstance(compiled, Net) and repr(compiled) == repr(model)
+    optimizers = [optim.Adam(m.parameters(), lr=0.1) for m in (compiled, twin)]
+    for x in batches(4):
+        losses = []
+        for m, o in zip((compiled, twin), optimizers, strict=True):
+            o.zero_grad()
+            loss = (m(x, shift=0.5) ** 2).mean()
+            loss.backward()
+            o.step()
+            losses.append(float(loss))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-10)
+    assert None not in compiled.programs.values() and len(compiled.programs) == 1
+    twin.load_state_dict(compiled.state_dict())
+    compiled.eval()
+    assert not model.training and not model.hidden.training
+    compiled.scale = twin.scale = 3.0
+    with mulgil.no_grad():
+        for _ in range(2):
+            equal(compiled(x), twin(x))
+    compiled.out = model.out
+    assert type(copy.deepcopy(compiled)) is Net and Net.registry()[f"{Net.__module__}.{Net.__qualname__}"] is Net
+
+
+def test_an_optimizer_from_outside_begins_as_it_does_in_eager_mode():
+    """PyTorch's idiom: the first gradient becomes the buffer, which the later ones join."""
+
+    class Own(optim.Optimizer):
+        def __init__(self, params):
+            super().__init__(params, {"lr": 0.1})
+
+        def update(self, params, group, lr):
+            for p in params:
+                state = self.state.get(p)
+                if state is None:
+                    self.state[p] = {"buffer": p.grad.clone()}
+                else:
+                    run_inplace(update.Assign(), state["buffer"].array, (state["buffer"] * 0.5 + p.grad).array)
+                run_inplace(update.SGD(), p.array, self.state[p]["buffer"].array, lr)
+                p.bump()
+
+    w, twin = twins(lambda: world(linear(), Own))
+    step = mulgil.compile(w.step, state=w.state, strict=True)
+    for x in batches(5):
+        equal(step(x), twin.step(x))
+    for p, q in zip(w.model.parameters(), twin.model.parameters(), strict=True):
+        equal(p, q)
+    assert len(step.programs) == 1
+
+
+def test_verify_replays_beside_an_eager_run():
+    w, twin = twins(lambda: world(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), adam))
+    schedule, other = (optim.lr_scheduler.StepLR(u.optimizer, 1, 0.5) for u in (w, twin))
+
+    def step(x):
+        loss = w.step(x)
+        schedule.step()
+        return loss
+
+    compiled = mulgil.compile(step, state=[w], strict=True, verify=2)
+    mulgil.manual_seed(0)
+    mine = [float(compiled(x)) for x in batches(5)]
+    mulgil.manual_seed(0)
+    eager = [float((twin.step(x), other.step())[0]) for x in batches(5)]
+    assert mine == pytest.approx(eager, rel=1e-10)

@@ -8,6 +8,7 @@ from typing import Literal, overload
 from mulgil.autograd.engine import walk_back
 from mulgil.autograd.tensor import Tensor
 from mulgil.errors import GradientError, describe
+from mulgil.ops.elementwise import Fill
 from mulgil.ops.function import tell
 
 
@@ -78,4 +79,4 @@ def clear_gradients(tensors: Iterable[Tensor], set_to_none: bool = True) -> None
         if set_to_none:
             t.grad = None
         elif t.grad is not None:
-            t.grad.zero_()
+            t.grad.copy_(Fill(0.0)(t.grad.detach()))

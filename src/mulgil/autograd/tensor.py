@@ -158,7 +158,8 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     def seed(self, gradient: ArrayLike | None, create_graph: bool) -> Any:
         """What a walk back from this tensor starts with, checked: a Tensor if the walk is recorded, else an array; None stands for 1."""
         if not self._requires_grad:
-            rule, hint = "backward: this tensor does not depend on anything that requires grad", "was it computed under no_grad()?"
+            rule = "backward: this tensor does not depend on anything that requires grad"
+            hint = "was it computed under no_grad(), or by a compiled step that calls backward itself?"
             raise GradientError(rule, describe(tensor=self), hint)
         if gradient is None:
             if self.array.size != 1:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, Ty
 
 from mulgil.compile.build import Trace
 from mulgil.compile.guards import VISITS, Survey, World
+from mulgil.compile.model import twin
 from mulgil.compile.plan import Plan
 from mulgil.compile.program import Program
 from mulgil.compile.signature import Call, aliases
 from mulgil.compile.verify import verified
 from mulgil.errors import TraceError
+from mulgil.nn import Module
 from mulgil.ops.function import observers
 from mulgil.typing import MaybeNone
 
@@ -27,13 +29,15 @@ R = TypeVar("R")
 Q = ParamSpec("Q")
 S = TypeVar("S")
 T = TypeVar("T")
+M = TypeVar("M", bound=Module)
 MANY = 8  # settings of the state, or numbers among the arguments, for which plans are kept
-FEW = 4  # calls that a setting must serve to be worth its plans
 LIMIT = 64  # plans for one setting of the state
 TRIES = 3  # traces of one signature while the state is still being made
 PACKAGE = str(Path(__file__).parents[1])
 
 
+@overload
+def compile(function: M, *, state: object = (), strict: bool = False, verify: int = 0) -> M: ...
 @overload
 def compile(function: Callable[P, R], *, state: object = (), strict: bool = False, verify: int = 0) -> Compiled[P, R]: ...
 @overload
@@ -45,7 +49,8 @@ def compile(function: Callable | None = None, *, state: object = (), strict: boo
 
     Args:
         function: takes Tensors (and numbers), returns Tensors in tuples, lists or dicts; it may contain a whole training step:
-            zero_grad, forward, loss, backward, clipping, optimizer.step. Also used as a decorator.
+            zero_grad, forward, loss, backward, clipping, optimizer.step. Also used as a decorator, of methods too. A Module gives a
+            Module with the same attributes, whose calls are compiled.
         state: the models and optimizers that the function reads and changes. Every array that outlives the call must be there.
         strict: raise `TraceError` when the function cannot be traced, instead of running it eagerly with one warning.
         verify: run the first N replays eagerly as well, on a copy of the state, and compare.
@@ -67,6 +72,11 @@ def compile(function: Callable | None = None, *, state: object = (), strict: boo
     """
     if function is None:
         return lambda f: compile(f, state=state, strict=strict, verify=verify)
+    if isinstance(function, Module):
+        model = function
+        compiled = Compiled(lambda *args, **kwargs: model(*args, **kwargs), [model, state], strict, verify)
+        compiled.__name__ = type(model).__name__
+        return twin(model, compiled, lambda: compiled.programs)
     return Compiled(function, state, strict, verify)
 
 
@@ -107,7 +117,7 @@ class Compiled(Generic[P, R]):
                 return self.function(*args, **kwargs)
             call = Call(args, kwargs)
             plan = self.find(call)
-            return self.first(call) if plan is None else self.run(plan, call)
+            return plan.replay(call.tensors) if plan is not None and plan.quick else self.run(plan, call)
 
     def find(self, call: Call) -> Plan | None:
         """The plan that serves a call now; None if there is none yet."""
@@ -115,24 +125,25 @@ class Compiled(Generic[P, R]):
         if world is None or not world.holds():
             world = self._look(call)
         if call.tensors:
-            call.aliases = aliases(call.tensors, world.owned, world.arrays)
+            call.aliases = aliases(call, world.owned, world.arrays)
         key = call.key, call.aliases
         recent, plan = world.recent  # comparing with the last signature is quicker than hashing one
-        world.served += 1
-        if key == recent and plan.fits(call.tensors):
+        if key == recent and (not plan.gradients.conditions or plan.fits(call.tensors)):
             return plan
         plan = next((plan for plan in world.plans.get(key, ()) if plan.fits(call.tensors)), None)
         if plan is not None:
-            world.recent = key, plan
+            world.recent, world.serves = (key, plan), True
         return plan
 
-    def run(self, plan: Plan, call: Call) -> Any:
-        """Serve a call."""
+    def run(self, plan: Plan | None, call: Call) -> Any:
+        """Serve a call with what `find` found."""
+        if plan is None:
+            return self.first(call)
         if plan.program is None:
             return self.function(*call.args, **call.kwargs)
         if plan.verify:
             return verified(self, plan, call)
-        return plan.replay(call.tensors, self._current[call.ids].optimizers)
+        return plan.replay(call.tensors)
 
     def first(self, call: Call) -> Any:
         """Run eagerly, watched, and build the plan; or what another thread has built meanwhile."""
@@ -156,7 +167,7 @@ class Compiled(Generic[P, R]):
             world = World(*self._roots(call))
             known = self._known.pop(world.key, None)
             if known is not None:
-                world.plans, world.recent, world.served = known.plans, known.recent, known.served
+                world.plans, world.recent, world.serves = known.plans, known.recent, known.serves
             for key in [key for key, w in self._known.items() if not w.plans]:
                 del self._known[key]
             self._known[world.key] = world
@@ -186,6 +197,7 @@ class Compiled(Generic[P, R]):
                 return trace.result
             plan = trace.plan(later)
             plan.verify = self.verify
+            trace.seal()
         except Exception as error:  # a TraceError, or a fault of LLVM on this machine: the function itself is sound
             if self.strict:
                 raise
@@ -220,7 +232,7 @@ class Compiled(Generic[P, R]):
                     f"{alike + 1} different ones",
                     "pass a number that varies as a tensor: mulgil.tensor(0.5)",
                 )
-        served = [w for w in self._known.values() if w.plans and w.served < FEW]
+        served = [w for w in self._known.values() if w.plans and not w.serves]
         if len(served) >= MANY and world not in served:
             changed = next(iter(served[-1].difference(world)), "the state")
             raise TraceError(
@@ -234,7 +246,7 @@ class Compiled(Generic[P, R]):
         kind = getattr(error, "rule", str(error))
         if kind not in self._said:
             self._said.add(kind)
-            name = getattr(self.function, "__name__", type(self.function).__name__)
+            name = getattr(self, "__name__", type(self.function).__name__)
             warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=user_level())
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mulgil.autograd import Tensor
 from mulgil.compile.graph import Graph, Value
 from mulgil.compile.guards import World
+from mulgil.compile.outside import Halves, Twins, WayBack, cut, mapped, record_back
 from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
 from mulgil.compile.passes.products import descents, large_products, predictions
@@ -33,16 +34,27 @@ def simplified(graph: Graph) -> Graph:
     return graph
 
 
+def compiled(graph: Graph) -> Program:
+    """The program of a graph."""
+    with _building:
+        graph = simplified(graph)
+        return Program(graph, fuse(graph))
+
+
 class Trace:
-    """One eager run under a recorder. result: what the function returned. world: as it was before."""
+    """One eager run under a recorder. result: what the function returned, for the caller. world: as it was before."""
 
     def __init__(self, function: Callable, call: Call, world: World):
         self.call, self.world = call, world
-        leaves = [t for t in (*world.tensors.values(), *call.tensors) if t.requires_grad and t.node is None]
+        self.twins = Twins(call.tensors)
+        self.tensors = [self.twins.of(t) for t in call.tensors]
+        leaves = [t for t in (*world.tensors.values(), *self.tensors) if t.requires_grad and t.node is None]
         self.recorder = Recorder([t.array for t in call.tensors], leaves)
         self.draws = world.draws()
+        args, kwargs = mapped(call.args, self.twins.of), mapped(call.kwargs, self.twins.of)
         with observed(self.recorder):
-            self.result = function(*call.args, **call.kwargs)
+            self.made = function(*args, **kwargs)
+        self.result = self.twins.connected(self.made) if self.twins.leaves else self.made
 
     def refuse_frozen_python(self, later: World) -> dict[str, tuple[Any, Any]]:
         """What the call changed of the world, apart from beginnings. Raises TraceError for what would be frozen into a plan."""
@@ -61,52 +73,77 @@ class Trace:
 
     def plan(self, later: World) -> Plan:
         """The plan of what was recorded. later: the world after the call."""
-        call, recorder = self.call, self.recorder
-        tensors = later.tensors | {id(t): t for t in call.tensors}
-        arguments = {id(t): i for i, t in reversed(list(enumerate(call.tensors))) if id(t) not in later.tensors}
+        recorder = self.recorder
+        self.twins.settle()
+        tensors = later.tensors | {id(t): t for t in self.tensors}
+        arguments = {id(t): i for i, t in reversed(list(enumerate(self.tensors))) if id(t) not in later.tensors}
         given: dict[int, Any] = {key: Argument(arguments[key]) if key in arguments else t for key, t in tensors.items()}
-        structure, made = template(self.result, given)
+        structure, results = template(self.made, given)
         written, inputs = recorder.written()
         self._refuse_shared_writes(written, inputs)
         gradients = self._gradients(tensors, arguments, written | {id(recorder.array(v)) for v in inputs})
-        made += [tensors[key].grad for key in self._keys(gradients.made)]  # type: ignore[misc]
+        made = [*results, *(tensors[key].grad for key in self._keys(gradients.made))]
         earlier = [recorder.earlier[key] for key in self._keys(gradients.read)]
-        graph = recorder.graph(made, earlier)
         before, after = recorder.around()
-        with _building:
-            graph = simplified(graph)
-            program = Program(graph, fuse(graph))
-        places = [*recorder.inputs, *earlier]
+        back = record_back(recorder, results)
+        graph = recorder.graph(made, earlier)  # type: ignore[arg-type]
         versions = [t.version for t in later.tensors.values() if id(t.array) in written]
-        writes = [i for i, v in enumerate(places) if any(v is w for w in inputs)]
-        kept = call.objects, *(f for t in call.tensors for f in (t._hooks or ()))
-        return Plan(program, structure, before, after, gradients, writes, versions, call.coarse, kept)
+        writes = [i for i, v in enumerate([*recorder.inputs, *earlier]) if any(v is w for w in inputs)]
+        kept = self.call.objects, *(f for t in self.call.tensors for f in (t._hooks or ()))
+        halves = None if back is None else cut(graph, back, written)
+        program = compiled(graph if halves is None else halves[0])
+        plan = Plan(program, structure, before, after, gradients, writes, versions, later.optimizers, self.call.coarse, kept)
+        if halves is not None and back is not None:
+            plan.outside = self._outside(plan, back, halves, tensors, len(earlier))
+        return plan
+
+    def seal(self) -> None:
+        """Give the caller what later calls will give: results that were differentiated inside have no graph any more."""
+        self.result = mapped(self.result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
+
+    def _outside(self, plan: Plan, back: WayBack, halves: tuple, tensors: dict[int, Tensor], more: int) -> Halves:
+        first, second, again, state = halves
+        positions = {id(t): i for i, t in reversed(list(enumerate(self.tensors)))}
+        by_array = {id(t.array): t for t in tensors.values()}
+        others = {id(t): t for t in back.leaves if id(t) not in positions}
+        others |= {id(t): t for v in state if (t := by_array.get(id(v.array))) is not None and id(t) not in positions}
+        given = len(self.tensors) + more
+        positions |= {key: given + i for i, key in enumerate(others)}
+        watched = [positions[id(t)] for v in state if (t := by_array.get(id(v.array))) is not None]
+        return Halves(
+            plan.compute,
+            lambda: compiled(second),
+            list(others.values()),
+            len(first.results) - sum(1 for _ in second.inputs) + len(again) + len(back.seeds),
+            back.ends,
+            back.seeds,
+            [next(i for i, w in enumerate(first.inputs) if w is v) for v in again],
+            watched,
+            [positions[id(t)] for t in back.leaves],
+        )
 
     def _keys(self, leaves: list[Leaf]) -> list[int]:
-        return [id(self.call.tensors[leaf] if isinstance(leaf, int) else leaf) for leaf in leaves]
+        return [id(self.tensors[leaf] if isinstance(leaf, int) else leaf) for leaf in leaves]
 
     def _gradients(self, tensors: dict[int, Tensor], arguments: dict[int, int], written: set[int]) -> Gradients:
         """What the step did to gradients. written: identities of the arrays that it wrote into."""
         recorder, found = self.recorder, Gradients()
         reads = {id(v) for node in recorder.nodes for v in node.reads()}
+        looks = recorder.looks or any(node.phase == "backward" for node in recorder.nodes)
         for key, t in tensors.items():
+            before, leaf = recorder.gradients.get(key), arguments.get(key, t)
             if t.node is not None:
                 continue
-            before, leaf = recorder.gradients.get(key), arguments.get(key, t)
-            read = before is not None and id(recorder.earlier[key]) in reads
-            if t.grad is not before and t.grad is not None:
-                clears = key in recorder.clears or (before is not None and not read)
-                if clears and id(t.array) in written:
-                    found.dropped.append(leaf)
-                else:
-                    found.made.append(leaf)
-                if not clears:
-                    found.conditions.append((leaf, before is None))
-            elif t.grad is not before:
-                found.dropped.append(leaf)
+            read, replaced = before is not None and id(recorder.earlier[key]) in reads, t.grad is not before
+            clears = key in recorder.clears or (before is not None and replaced and not read)
             if read:
                 found.read.append(leaf)
-                found.conditions.append((leaf, False))
+            if replaced and (t.grad is None or (clears and id(t.array) in written)):
+                found.dropped.append(leaf)
+            elif replaced:
+                found.made.append(leaf)
+            if not clears and key in recorder.gradients and (looks or read or replaced):
+                found.conditions.append((leaf, before is None))
         return found
 
     def _refuse_shared_writes(self, written: set[int], inputs: list[Value]) -> None:

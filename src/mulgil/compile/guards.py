@@ -100,6 +100,9 @@ class Checks:
         text = f"{own}[{key}]" if type(owner) is dict or not isinstance(owner, dict) else f"{own}.get({key})"
         self.lines.append(f"{text} is {self._name(value)}")
 
+    def settings(self, optimizer: Any, settings: tuple) -> None:
+        self.lines.append(f"{self._name(optimizer)}.settings() == {self._name(settings)}")
+
     def length(self, owner: Any) -> None:
         self.lines.append(f"len({self._name(owner)}) == {len(owner)}")
 
@@ -186,7 +189,9 @@ class Survey:
 
     def _optimizer(self, path: str, o: Optimizer, names: frozenset[str], plain: bool) -> None:
         self.facts[path] = type(o), id(o)
-        self.facts[f"{path} options"] = repr(o.settings())
+        settings = o.settings()
+        self.facts[f"{path} options"] = repr(settings)
+        self.checks.settings(o, settings)
         self.optimizers[path] = o
         for name, value in vars(o).items():
             if name in ("state", "param_groups") or name not in FRAME:
@@ -370,22 +375,17 @@ class World:
         self.drawn = survey.drawn
         self.key = tuple(self.facts.items())
         self.optimizers = list(survey.optimizers.values())
-        self.settings = [o.settings() for o in self.optimizers]
         self.arrays = frozenset([id(t.array) for t in self.tensors.values() if t.array is not None])
         self.owned = frozenset([id(owner(t.array)) for t in self.tensors.values() if t.array is not None])
         self._checks = survey.checks.function()
         self.plans: dict[tuple, list[Any]] = {}  # signature -> plans, of which the first that fits serves
         self.recent: tuple[Any, Any] = (None, None)
-        self.served = 0  # calls
+        self.serves = False  # whether a plan has been used since it was made
 
     def holds(self) -> bool:
         """Whether nothing has changed since, as far as can be seen quickly: a False may be wrong, a True is not."""
-        return changes.last == self.last and self.same()
-
-    def same(self) -> bool:
-        """The same for what cannot report its changes."""
         try:
-            return self._checks() and [o.settings() for o in self.optimizers] == self.settings
+            return changes.last == self.last and self._checks()
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # something is no longer there
             return False
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Tensor
+from mulgil.compile.outside import Halves, joined
 from mulgil.compile.program import Program
 from mulgil.errors import TraceError
 
@@ -37,7 +38,8 @@ class Plan:
 
     program: None for one that runs eagerly. structure: of what the function returns, see `template`. before, after: what to do
     beside, such as a schedule's step. writes: arguments that the step writes into. versions: of the state's tensors that it writes
-    into. kept: what the signature knows by identity. verify: replays that are still to be compared.
+    into. optimizers: whose options may have moved. kept: what the signature knows by identity. verify: replays still to be compared.
+    outside: for results that can be differentiated outside.
     """
 
     program: Program | None
@@ -47,42 +49,58 @@ class Plan:
     gradients: Gradients = field(default_factory=Gradients)
     writes: list[int] = field(default_factory=list)
     versions: list[list[int]] = field(default_factory=list)
+    optimizers: list[Any] = field(default_factory=list)
     coarse: tuple | None = None
     kept: tuple = ()
     verify: int = 0
+    outside: Halves | None = None
     lock: Lock = field(default_factory=Lock)  # the buffers serve one call at a time
+
+    @property
+    def quick(self) -> bool:
+        """Whether there is a program, and nothing to compare it with."""
+        return self.program is not None and not self.verify
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the gradients are there, or not there, as the plan needs them."""
         return all((found(leaf, tensors).grad is None) is none for leaf, none in self.gradients.conditions)
 
-    def replay(self, tensors: Sequence[Tensor], optimizers: Sequence[Any]) -> Any:
-        """Do it. tensors: the arguments'. optimizers: whose options may have moved."""
+    def replay(self, tensors: Sequence[Tensor]) -> Any:
+        """Do it. tensors: the arguments'."""
         with self.lock:
             for action in self.before:
                 action()
-            for optimizer in optimizers:
+            for optimizer in self.optimizers:
                 optimizer.refresh()
-            arrays = [t.array for t in tensors]
+            given = tensors
             if self.gradients.read:
-                arrays += [found(leaf, tensors).grad.array for leaf in self.gradients.read]  # type: ignore[union-attr]
-            given = [np.ascontiguousarray(a) if a.ndim else a for a in arrays]
-            results = self.program(*given)  # type: ignore[misc]
+                given = [*tensors, *(found(leaf, tensors).grad for leaf in self.gradients.read)]  # type: ignore[list-item]
+            if self.outside is None:
+                results = [Tensor.of(a) for a in self.compute([t.array for t in given])]
+            else:
+                results = joined("step", self.outside, [*given, *self.outside.extra], self.outside.ends)
             for i in self.writes:
-                if given[i] is not arrays[i]:
-                    arrays[i][...] = given[i]
-                if i < len(tensors):
-                    tensors[i].bump()
+                given[i].bump()
             for version in self.versions:
                 version[0] += 1
             if self.gradients.made:
-                for leaf, array in zip(self.gradients.made, results[len(results) - len(self.gradients.made) :], strict=True):
-                    found(leaf, tensors).grad = Tensor.of(array)
+                for leaf, gradient in zip(self.gradients.made, results[len(results) - len(self.gradients.made) :], strict=True):
+                    found(leaf, tensors).grad = gradient
             for leaf in self.gradients.dropped:
-                found(leaf, tensors).grad = None
+                (tensors[leaf] if type(leaf) is int else leaf).grad = None  # type: ignore[union-attr]
             for action in self.after:
                 action()
-        return Tensor.of(results[0]) if self.structure is RESULT else rebuilt(self.structure, iter(results), tensors)
+        return results[0] if self.structure is RESULT else rebuilt(self.structure, iter(results), tensors)
+
+
+    def compute(self, arrays: Sequence[np.ndarray]) -> tuple:
+        """The program on these arrays, what it writes into them included."""
+        given = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
+        results = self.program(*given)  # type: ignore[misc]
+        for i in self.writes:
+            if given[i] is not arrays[i]:
+                arrays[i][...] = given[i]
+        return results
 
 
 def found(leaf: Leaf, tensors: Sequence[Tensor]) -> Tensor:
@@ -138,14 +156,14 @@ def like(x: Any, parts: list[Any]) -> Any:
     return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
 
 
-def rebuilt(tree: Any, arrays: Iterator[Any], tensors: Sequence[Tensor]) -> Any:
+def rebuilt(tree: Any, results: Iterator[Tensor], tensors: Sequence[Tensor]) -> Any:
     """The structure with Tensors in it."""
     if tree is RESULT:
-        return Tensor.of(next(arrays))
+        return next(results)
     if isinstance(tree, Argument):
         return tensors[tree.number]
     if type(tree) is dict:
-        return {k: rebuilt(v, arrays, tensors) for k, v in tree.items()}
+        return {k: rebuilt(v, results, tensors) for k, v in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return like(tree, [rebuilt(v, arrays, tensors) for v in tree])
+        return like(tree, [rebuilt(v, results, tensors) for v in tree])
     return tree  # None, or a tensor of the state

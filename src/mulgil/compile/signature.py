@@ -21,7 +21,7 @@ class Call:
         coarse: the same with any number for a number and any object for an object; None where there are only Tensors.
     """
 
-    __slots__ = ("aliases", "args", "coarse", "ids", "key", "kwargs", "objects", "tensors")
+    __slots__ = ("aliases", "args", "coarse", "ids", "key", "kwargs", "objects", "owners", "tensors")
 
     def __init__(self, args: tuple, kwargs: dict[str, Any]):
         self.args, self.kwargs = args, kwargs
@@ -30,10 +30,13 @@ class Call:
         self.aliases: tuple = ()  # see `aliases`; filled in by who knows the state
         self.coarse: tuple | None = None
         parts: list[Any] = [is_grad_enabled()]
+        self.owners: list[int] = []  # identities of the objects whose memory the tensors show
         for a in args:
             if type(a) is not Tensor:
                 break
-            parts += a.array.shape, a.array.dtype, a._requires_grad and history(a)
+            array = a.array
+            parts += array.shape, array.dtype, a._requires_grad and history(a)
+            self.owners.append(id(array if array.base is None else owner(array)))
         else:
             if not kwargs:
                 self.tensors: Sequence[Tensor] = args
@@ -43,6 +46,7 @@ class Call:
         walk.visit(args)
         walk.visit(kwargs)
         self.tensors, self.objects = walk.tensors, tuple(walk.objects)
+        self.owners = [id(owner(t.array)) for t in walk.tensors]
         self.ids = tuple(map(id, walk.objects))
         self.key, self.coarse = (parts[0], *walk.key), (parts[0], *walk.coarse)
 
@@ -96,14 +100,14 @@ def history(t: Tensor) -> tuple:
     return t.node is None, tuple(map(id, hooks)) if hooks else ()
 
 
-def aliases(tensors: Sequence[Tensor], owned: frozenset[int], arrays: frozenset[int]) -> tuple:
+def aliases(call: Call, owned: frozenset[int], arrays: frozenset[int]) -> tuple:
     """Which arguments share memory, with each other or with the state.
 
     owned: identities of the objects that own the state's memory. arrays: of its arrays. The array of a tensor of the state is known
     by its identity: one plan serves this one array.
     """
-    owners = [id(owner(t.array)) for t in tensors]
-    if len(set(owners)) == len(owners) and owned.isdisjoint(owners):
+    owners, tensors = call.owners, call.tensors
+    if (len(owners) < 2 or len(set(owners)) == len(owners)) and owned.isdisjoint(owners):
         return ()
     found: list[tuple] = []
     for i, t in enumerate(tensors):

@@ -58,6 +58,8 @@ class Recorder:
         self.actions: list[tuple[int, Callable[[], Any]]] = []  # what was done beside the calls, after so many of them
         self._kept: list[Any] = []  # keeps the arrays alive, so that no identity is used twice
         self._through: Function | None = None  # the op whose text is being traced through
+        self._inputs: dict[int, np.ndarray] = {}  # id of an input -> its array
+        self.looks = False  # whether the step looked which tensors have a gradient
         self.asked: list[tuple[np.ndarray, str]] = []  # arrays that nobody had met, whose values Python read
         self.inputs = [self.new(a, "input") for a in inputs]
         self.gradients = {id(t): t.grad for t in leaves}  # as they are before; they hold what an earlier call left
@@ -91,9 +93,13 @@ class Recorder:
 
     def cleared(self, tensors: list[Tensor]) -> None:
         """Told of gradients that are about to be dropped."""
-        for t in tensors:
+        for t in tensors if not self.looks else ():
             if t.grad is self.gradients.get(id(t)):  # none made yet
                 self.clears.add(id(t))
+
+    def looked(self) -> None:
+        """Told by an optimizer's step, and the like, that it depends on which tensors have a gradient."""
+        self.looks = True
 
     def written(self) -> tuple[set[int], list[Value]]:
         """What in-place calls wrote into: identities of the state's arrays, and inputs."""
@@ -120,12 +126,14 @@ class Recorder:
 
     def array(self, value: Value) -> np.ndarray:
         """The array that an input was at this call."""
-        return next(a for a in self._kept if self.known.get(id(a)) is value)
+        return self._inputs[id(value)]
 
     def new(self, array: np.ndarray, kind: str, base: Value | None = None) -> Value:
         value = Value(f"{kind[0]}{len(self._kept)}", array.shape, array.dtype, kind, None if kind in ("temp", "input") else array, base)
         self.known[id(array)] = value
         self._kept.append(array)
+        if kind == "input":
+            self._inputs[id(value)] = array
         return value
 
     def read(self, array: Any, op: Function) -> Any:

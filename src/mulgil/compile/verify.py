@@ -25,7 +25,7 @@ def verified(compiled: Any, plan: Plan, call: Call) -> Any:
     gradients, random = [t.grad for t in leaves], default_generator.get_state()
     schedules = [(o, copy.copy(vars(o))) for o in map(_owner_of, (*plan.before, *plan.after)) if o is not None]
     groups = [[dict(group) for group in o.param_groups] for o in world.optimizers]
-    results = plan.replay(call.tensors, world.optimizers)
+    results = plan.replay(call.tensors)
     mine = [a.copy() for a in (*(t.array for t in tensors_of(results)), *arrays)]
     made = [None if t.grad is None else t.grad.array.copy() for t in leaves]
     for a, b in zip(arrays, before, strict=True):

@@ -260,7 +260,8 @@ class Module(ModuleTree):
         todo: list[type[Module]] = [cls]
         while todo:
             parent = todo.pop(0)
-            found[f"{parent.__module__}.{parent.__qualname__}"] = parent
+            if "stands_for" not in vars(parent):  # a compiled model's class
+                found[f"{parent.__module__}.{parent.__qualname__}"] = parent
             todo += parent.__subclasses__()
         return found
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mulgil.autograd.tensor import Tensor
 from mulgil.backend import xp_of
 from mulgil.errors import GradientError, OptionError
-from mulgil.ops.function import Context, run, run_inplace
+from mulgil.ops.function import Context, run, run_inplace, tell
 from mulgil.ops.update import ClipFactor, Limit, Scale
 from mulgil.options import NOT_NEGATIVE, check_number
 
@@ -59,5 +59,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    tell("looked")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     return [p.grad for p in parameters if p.grad is not None]

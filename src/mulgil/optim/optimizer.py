@@ -12,6 +12,7 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
+from mulgil.ops.function import tell
 from mulgil.options import NOT_NEGATIVE, Range, check_number
 
 R = TypeVar("R")
@@ -104,6 +105,7 @@ class Optimizer:
 
         closure: clears the gradients, computes the loss, calls backward and returns the loss, which `step` then returns.
         """
+        tell("looked")
         loss = None
         if closure is not None:
             with enable_grad():
