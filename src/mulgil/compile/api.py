@@ -37,7 +37,7 @@ PACKAGE = str(Path(__file__).parents[1])
 
 
 @overload
-def compile(function: M, *, state: object = (), strict: bool = False, verify: int = 0) -> M: ...
+def compile(function: M, *, state: object = (), strict: bool = False, verify: int = 0) -> M: ...  # type: ignore[overload-overlap]
 @overload
 def compile(function: Callable[P, R], *, state: object = (), strict: bool = False, verify: int = 0) -> Compiled[P, R]: ...
 @overload
@@ -75,7 +75,7 @@ def compile(function: Callable | None = None, *, state: object = (), strict: boo
     if isinstance(function, Module):
         model = function
         compiled = Compiled(lambda *args, **kwargs: model(*args, **kwargs), [model, state], strict, verify)
-        compiled.__name__ = type(model).__name__
+        compiled.__name__ = type(model).__name__  # type: ignore[attr-defined]
         return twin(model, compiled, lambda: compiled.programs)
     return Compiled(function, state, strict, verify)
 

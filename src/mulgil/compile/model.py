@@ -31,6 +31,6 @@ def twin(model: Module, call: Callable[..., Any], programs: Callable[[], Any]) -
         "programs": property(lambda self: programs()),
         "stands_for": kind,
     }
-    second = object.__new__(type(kind.__name__, (kind,), names))
+    second: Module = object.__new__(type(kind.__name__, (kind,), names))
     object.__setattr__(second, "__dict__", model.__dict__)
     return second
