@@ -18,10 +18,10 @@ from mulgil.backend import default_generator as default_generator
 from mulgil.backend import device as device
 from mulgil.backend import manual_seed as manual_seed
 from mulgil.backend import set_default_dtype as set_default_dtype
-from mulgil.backend import set_num_threads as set_num_threads
 from mulgil.check import gradcheck as gradcheck
 from mulgil.create import *  # noqa: F403
 from mulgil.functions import *  # noqa: F403
+from mulgil.native.blas import set_num_threads as set_num_threads
 from mulgil.ops.function import Context as Context
 from mulgil.ops.function import Function as Function
 

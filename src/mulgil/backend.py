@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mulgil import changes
-from mulgil.errors import DeviceError, DTypeError, OptionError
+from mulgil.errors import DeviceError, DTypeError
 
 NUMBERS = (float, int, bool)  # Python's: weak, they take the dtype of the array beside them
 
@@ -69,31 +69,6 @@ class device:
 
 
 CPU = device("cpu")
-
-
-class set_num_threads:
-    """Let matrix products and compiled kernels use so many threads, from now on, or within `with set_num_threads(1): ...`.
-
-    The same seed gives the same bits for a given number. On a busy machine one thread can be many times faster than two:
-    the library's threads wait for each other by spinning.
-    """
-
-    limit: int | None = None  # the number that was asked for last
-
-    def __init__(self, threads: int):
-        from threadpoolctl import threadpool_limits
-
-        if threads < 1:
-            raise OptionError("set_num_threads: at least one thread is needed", repr(threads))
-        self._before, set_num_threads.limit = set_num_threads.limit, int(threads)
-        self._products = threadpool_limits(int(threads))
-
-    def __enter__(self) -> set_num_threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        set_num_threads.limit = self._before
-        self._products.restore_original_limits()
 
 
 def device_of(array: Any) -> device:

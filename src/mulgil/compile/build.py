@@ -20,6 +20,7 @@ from mulgil.compile.program import Program
 from mulgil.compile.signature import Call
 from mulgil.compile.trace import Recorder
 from mulgil.errors import TraceError
+from mulgil.native.blas import single_blas
 from mulgil.ops.function import observed
 
 PASSES = (fold_constants, share_common, drop_dead, convolutions, descents, predictions, large_products, recompute, drop_dead)
@@ -42,7 +43,10 @@ def compiled(graph: Graph) -> Program:
 
 
 class Trace:
-    """One eager run under a recorder. result: what the function returned, for the caller. world: as it was before."""
+    """One eager run under a recorder. result: what the function returned, for the caller. world: as it was before.
+
+    Products take one thread, as in the plan, so that the number of threads changes no bit.
+    """
 
     def __init__(self, function: Callable, call: Call, world: World):
         self.call, self.world = call, world
@@ -52,7 +56,7 @@ class Trace:
         self.recorder = Recorder([t.array for t in call.tensors], leaves)
         self.draws = world.draws()
         args, kwargs = mapped(call.args, self.twins.of), mapped(call.kwargs, self.twins.of)
-        with observed(self.recorder):
+        with observed(self.recorder), single_blas:
             self.made = function(*args, **kwargs)
         self.result = self.twins.connected(self.made) if self.twins.leaves else self.made
 

@@ -15,7 +15,6 @@ from mulgil.compile.kernels.descend import Descend
 from mulgil.compile.kernels.op import KernelOp
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
-from mulgil.compile.passes.products import LARGE
 from mulgil.compile.profile import Profile, peaks, timed_rows
 from mulgil.compile.source import KernelSource
 from mulgil.native import threads
@@ -25,6 +24,7 @@ from mulgil.ops.guard import Guard, check
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.shape import Reshape
 
+FEWEST = 1 << 14  # operations of a product: below, no library starts threads
 SHARE = Argument("<i8", (2,))  # [start, stop) of a kernel's items
 
 
@@ -55,15 +55,11 @@ class Program:
         self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
         calls = [step for step in steps if isinstance(step, Node)]
-        products = [step for step in calls if isinstance(step.op, (MatMul, Descend))]
-        large = any(arithmetic(step) >= LARGE for step in products)  # BLAS needs the cores for them
-        self._own_threads = not large or any(isinstance(step.op, KernelOp) for step in calls)
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
         self._lines = [(line, step) for step in steps for line in self._step(step)]
         self._bind()
         self._threaded = any(len(arrays) > 1 for _, arrays in self._shared.values())
-        others = [step for step in calls if not isinstance(step.op, KernelOp) and not is_view(step)]
-        self._single_blas = self._threaded and bool(others)  # what is not ours may call BLAS
+        self._single_blas = any(map(may_take_threads, calls))
         results = "".join(f"{self._name(v)}.copy(), " for v in graph.results)
         text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
         text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
@@ -201,9 +197,9 @@ class Program:
         return f"rows_{x.shape[0]}.take({self._name(rows)})"
 
     def _cuts(self, items: int, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
-        """How threads share a kernel, if the plan's threads are its own; none for a small one, whatever the number of threads."""
+        """How threads share a kernel; none for a small one, whatever the number of threads."""
         nbytes = sum(a.nbytes for a in arrays if a is not None)
-        if not self._own_threads or not items or not threads.worth(0, nbytes) or any(a is None for a in arrays):
+        if not items or not threads.worth(0, nbytes) or any(a is None for a in arrays):
             return []
         return [np.array(cut) for cut in threads.shares(items, 0, nbytes)]
 
@@ -244,3 +240,10 @@ class Program:
     def _is_contiguous(self, value: Value) -> bool:
         array = self._fixed.get(id(value))
         return array.flags.c_contiguous if array is not None else value in self.graph.inputs
+
+
+def may_take_threads(node: Node) -> bool:
+    """Whether the call, which is not a kernel of ours, may be a product that the BLAS library does on several threads."""
+    if isinstance(node.op, (KernelOp, Guard)) or is_view(node):
+        return False
+    return not isinstance(node.op, (MatMul, Descend)) or node.phase == "backward" or arithmetic(node) >= FEWEST

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from mulgil.backend import set_num_threads
 from mulgil.errors import OptionError
+from mulgil.native.blas import set_num_threads
 
 WORTH = 1_500_000  # operations, some 10 microseconds of one core: less is not worth the handing over
 OPERATIONS_A_BYTE = 15  # as many as a core does in the time in which it moves a byte

@@ -15,6 +15,7 @@ from mulgil import backend, nn
 from mulgil.data import DataLoader
 from mulgil.errors import MulgilError, OptionError
 from mulgil.io import save
+from mulgil.native.blas import set_num_threads
 from mulgil.train.callbacks import Callback, StopIf, never
 from mulgil.train.checkpoint import Checkpoint, Checkpoints
 from mulgil.train.feed import EVAL_BATCH
@@ -97,7 +98,7 @@ class Run:
         if state is not None:
             self._go_on(folder, state)
         # batches of 25 are too small to be shared between threads, which on a busy machine only wait for each other
-        with backend.set_num_threads(1) if self.batch_size <= SMALL_BATCH else nullcontext():
+        with set_num_threads(1) if self.batch_size <= SMALL_BATCH else nullcontext():
             self.trainer.fit(train_loader, test_loader, self.epochs)
 
     def _go_on(self, folder: RunFolder, state: dict[str, Any]) -> None:

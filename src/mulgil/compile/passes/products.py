@@ -20,7 +20,7 @@ from mulgil.ops.mathematics import ReLU
 from mulgil.ops.shape import Transpose
 from mulgil.ops.update import SGD
 
-LARGE = 2_000_000  # operations: where no product has so many, the library is as quick, and nothing is compiled
+LARGE = 1_500_000  # operations: where no product has so many, none is worth threads, and nothing is compiled
 SMALL = 1 << 17  # operations: below, the library's call is as quick
 WORTH = 1 << 15  # elements: for less, adding in BLAS takes longer than it saves
 
