@@ -7,6 +7,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 Bytes = Callable[[bytes, random.Random], bytes]
@@ -99,7 +100,7 @@ def replace(tree: Any, r: random.Random) -> None:
     for _ in range(r.choice((1, 1, 1, 2, 5))):
         if found := places(tree):
             whole, key = r.choice(found)
-            whole[key] = r.choice(NONSENSE)
+            whole[key] = deepcopy(r.choice(NONSENSE))
 
 
 def negate(tree: Any, r: random.Random) -> None:
@@ -129,9 +130,9 @@ def more(tree: Any, r: random.Random) -> None:
         whole, key = r.choice(found)
         part = whole[key]
         if isinstance(part, list):
-            part.extend(json.loads(json.dumps(part)) * r.choice((1, 50)) or [r.choice(NONSENSE)])
+            part.extend(json.loads(json.dumps(part)) * r.choice((1, 50)) or [deepcopy(r.choice(NONSENSE))])
         else:
-            part[r.choice(("info", "extra", "\u202e", "0"))] = r.choice(NONSENSE)
+            part[r.choice(("info", "extra", "\u202e", "0"))] = deepcopy(r.choice(NONSENSE))
 
 
 def deep(tree: Any, r: random.Random) -> None:
