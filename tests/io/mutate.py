@@ -132,6 +132,8 @@ def campaign(count: int, seed: int) -> int:
             outcomes[answer["kind"]]["wrong" if fault else answer["outcome"]] += 1
             mutations[answer.get("mutation", "?")] += 1
             slowest, peak = max(slowest, (answer["seconds"], number)), max(peak, answer["peak"])
+            if (number + 1) % 1000 == 0:
+                print(f"{number + 1:,} files in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
             if fault:
                 faults.append(answer)
                 print(f"case {number} ({answer['kind']}): {answer['outcome']}", flush=True)

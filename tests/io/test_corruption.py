@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -276,3 +279,14 @@ def test_a_plain_file_of_weights_is_read_as_such(tmp_path: Path) -> None:
     save_file({"a": np.ones(3, "f4")}, tmp_path / "plain", {"format": "pt"})
     (value,) = load(tmp_path / "plain").values()
     assert isinstance(value, Tensor) and value.tolist() == [1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a worker is bounded by what Linux counts")
+def test_mutated_files_of_every_kind() -> None:
+    """The short form of `python -m tests.io.mutate --count 20000`."""
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    command = [sys.executable, "-m", "tests.io.mutate", "--count", "200", "--seed", "0"]
+    found = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr

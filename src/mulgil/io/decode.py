@@ -119,6 +119,8 @@ class Decoder:
                 module.register_buffer(name, member, persistent=name not in transient)
             else:
                 module.add_module(name, member)
+        if entry["class"].startswith("nn."):
+            module.extra_repr()  # reads the settings: a layer without one of them must not be found out later
         return module
 
 

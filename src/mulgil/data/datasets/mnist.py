@@ -45,7 +45,11 @@ class FashionMNIST(IdxDataset):
     name, title = "fashion-mnist", "FashionMNIST"
     about = "pictures of clothes; H. Xiao, K. Rasul, R. Vollgraf 2017; MIT licence"
     classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+    mirrors = (
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    )
     files = _four_files(
         "md5",
         "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
@@ -61,7 +65,7 @@ class KMNIST(IdxDataset):
     name, title = "kmnist", "KMNIST"
     about = "cursive Japanese characters; T. Clanuwat et al. 2018; CC BY-SA 4.0"
     classes = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-    mirrors = ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",)
+    mirrors = ("https://codh.rois.ac.jp/kmnist/dataset/kmnist/", "http://codh.rois.ac.jp/kmnist/dataset/kmnist/")  # one host
     files = _four_files(
         "md5",
         "bdb82020997e1d708af4cf47b453dcf7",
