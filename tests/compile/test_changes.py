@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -474,3 +475,150 @@ def test_verify_replays_beside_an_eager_run():
     mulgil.manual_seed(0)
     eager = [float((twin.step(x), other.step())[0]) for x in batches(5)]
     assert mine == pytest.approx(eager, rel=1e-10)
+
+
+def test_a_step_by_hand_clears_gradients_by_hand():
+    w, v = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+
+    def make(p):
+        def step(x):
+            p.grad = None
+            loss = ((p * x - 1) ** 2).sum()
+            loss.backward()
+            with mulgil.no_grad():
+                q = p
+                q -= 0.1 * p.grad
+            return loss
+
+        return step
+
+    compiled, eager = mulgil.compile(make(w), state=[w], strict=True), make(v)
+    for i in range(6):
+        x = Tensor(np.arange(3.0) + i)
+        equal(compiled(x).detach(), eager(x).detach())
+        equal(w, v)
+        if i == 3:
+            for p in (w, v):
+                p.grad = Tensor(np.ones(3))
+    assert len(compiled.programs) == 2
+
+
+def test_code_that_asks_for_a_gradient_is_told():
+    m = linear().double()
+    f = lambda x: x * sum(p.grad is not None for p in m.parameters())  # noqa: E731
+    compiled = mulgil.compile(f, state=[m], strict=True)
+    x = batches(1)[0]
+    equal(compiled(x), f(x))
+    m(x).sum().backward()
+    for _ in range(2):
+        equal(compiled(x), f(x))
+    m.zero_grad()
+    equal(compiled(x), f(x))
+
+
+# ---- options that Python reads
+
+
+class ByHand(optim.Optimizer):
+    """An optimizer from outside whose update reads lr as a number."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def update(self, params, group, lr):
+        for p in params:
+            run_inplace(update.Assign(), p.array, (p.detach() - group["lr"] * p.grad).array)
+            p.bump()
+
+
+def test_an_option_that_python_reads_is_seen():
+    w, twin = twins(lambda: world(linear(), ByHand))
+    step = mulgil.compile(w.step, state=w.state, strict=True)
+    reads = mulgil.compile(lambda x: x * w.optimizer.param_groups[0]["lr"], state=w.state, strict=True)
+    for lr in (0.1, 0.1, 0.5, 0.5, 0.1):
+        for u in (w, twin):
+            u.optimizer.param_groups[0]["lr"] = lr
+        for x in batches(2):
+            equal(step(x), twin.step(x))
+            equal(reads(x), x * lr)
+
+
+def test_a_setting_that_changes_at_each_call_is_told_once_and_makes_no_more_plans():
+    w, twin = twins(lambda: forward(nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.0))))
+    compiled = mulgil.compile(w.step, state=w.state)
+    with pytest.warns(UserWarning, match="may change from step to step") as seen:
+        for i, x in enumerate(batches(14)):
+            for u in (w, twin):
+                u.model[1].p = i / 20
+            mulgil.manual_seed(i)
+            mine = compiled(x)
+            mulgil.manual_seed(i)
+            equal(mine, twin.step(x))
+    assert len(seen) == 1 and len(compiled.programs) <= 9
+
+
+def test_old_settings_are_forgotten():
+    w = world(linear(), adam)
+    step = mulgil.compile(w.step, state=w.state, strict=True)
+    for x in batches(15):
+        step(x)
+        step(x)
+        w.optimizer.load_state_dict(w.optimizer.state_dict())
+    assert len(step.programs) <= 9
+
+
+def test_threads_train_one_model():
+    w, twin = twins(lambda: world(linear()))
+    step = mulgil.compile(w.step, state=w.state, strict=True)
+    x = batches(1)[0]
+    threads = [threading.Thread(target=lambda: [step(x) for _ in range(20)]) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for _ in range(80):
+        twin.step(x)
+    for p, q in zip(w.model.parameters(), twin.model.parameters(), strict=True):
+        equal(p, q)
+
+
+def test_a_model_rebound_that_is_not_in_state_runs_eagerly():
+    model = linear().double()
+    compiled = mulgil.compile(lambda x: model(x), state=[model])
+    x = batches(1)[0]
+    compiled(x)
+    compiled(x)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).double()
+    with pytest.warns(UserWarning, match="list its owner in state"):
+        for _ in range(2):
+            equal(compiled(x), model(x))
+
+
+@pytest.mark.parametrize("kind", ["number", "tensor"])
+def test_a_model_that_notes_something_at_each_call(kind):
+    class Noting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = 0 if kind == "number" else None
+
+        def forward(self, x):
+            self.seen = self.seen + 1 if kind == "number" else x * 2
+            return x * 3
+
+    m = Noting()
+    compiled = mulgil.compile(lambda x: m(x), state=[m])
+    with pytest.warns(UserWarning, match="Python runs at the trace alone") as seen:
+        for i, x in enumerate(batches(5)):
+            equal(compiled(x), x * 3)
+            assert m.seen == i + 1 if kind == "number" else (m.seen.array == x.array * 2).all()
+    assert len(seen) == 1
+
+
+def test_notes_on_a_model_that_nobody_reads_change_nothing():
+    m = Net().double()
+    compiled = mulgil.compile(lambda x: m(x), state=[m], strict=True)
+    with mulgil.no_grad():
+        for i, x in enumerate(batches(12)):
+            m.steps_done = i
+            equal(compiled(x), m(x))
+    assert len(compiled.programs) == 1

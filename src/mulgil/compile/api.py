@@ -117,7 +117,9 @@ class Compiled(Generic[P, R]):
                 return self.function(*args, **kwargs)
             call = Call(args, kwargs)
             plan = self.find(call)
-            return plan.replay(call.tensors) if plan is not None and plan.quick else self.run(plan, call)
+            if plan is None or plan.program is None or plan.verify:
+                return self.run(plan, call)
+            return plan.replay(call.tensors)
 
     def find(self, call: Call) -> Plan | None:
         """The plan that serves a call now; None if there is none yet."""
@@ -204,7 +206,7 @@ class Compiled(Generic[P, R]):
             self._warn(error)
             plan = Plan(None, coarse=call.coarse, kept=call.objects)
         plans = later.plans.setdefault(key, [])
-        plans.append(plan)
+        plans.insert(len(plans) if plan.gradients.conditions else 0, plan)  # what always fits comes first
         if len(later.plans) > LIMIT:
             later.plans.pop(next(iter(later.plans)))
         return trace.result

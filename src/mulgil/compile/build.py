@@ -133,7 +133,7 @@ class Trace:
         """What the step did to gradients. written: identities of the arrays that it wrote into."""
         recorder, found = self.recorder, Gradients()
         reads = {id(v) for node in recorder.nodes for v in node.reads()}
-        looks = recorder.looks or any(node.phase == "backward" for node in recorder.nodes)
+        looks = recorder.looks or self.world.looks or any(node.phase == "backward" for node in recorder.nodes)
         for key, t in tensors.items():
             before, leaf = recorder.gradients.get(key), arguments.get(key, t)
             if t.node is not None:

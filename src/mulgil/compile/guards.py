@@ -54,6 +54,14 @@ def is_foreign(code: CodeType) -> bool:
     return code.co_filename.startswith((*LIBRARIES, "<frozen"))
 
 
+@cache
+def named_by(kind: type) -> frozenset[str]:
+    """The attributes that a class's methods name, its constructor's aside: others are notes of the user's."""
+    methods = [v for c in kind.__mro__ for name, v in vars(c).items() if name != "__init__"]
+    codes = [getattr(getattr(v, "fget", getattr(v, "__func__", v)), "__code__", None) for v in methods]
+    return frozenset().union(*[words(code)[0] for code in codes if code is not None])
+
+
 def is_library(x: Any) -> bool:
     """Whether this module or class is a library's."""
     name = x.__module__ if isinstance(x, type) else x.__name__
@@ -125,6 +133,9 @@ class Survey:
         self._seen: dict[Any, str] = {}
         self._objects: set[int] = set()
         self._texts: set[str] = set()
+        self._names: set[str] = set()
+        self._numbers: list[tuple[str, type, str, Any]] = []  # of modules: which count is known when all code has been seen
+        self.looks = False  # whether the user's code names `grad`
         for path, root in roots:
             self.visit(path, root, EVERYTHING)
         self.visit("the function", function)
@@ -132,6 +143,9 @@ class Survey:
         for path, root in roots if code is not None else ():
             self.visit(path, root, words(code)[0])
         self._moving_options()
+        for path, kind, name, value in self._numbers:
+            if name in self._names or name in named_by(kind):
+                self.facts[path] = atom(value)
 
     # ---- one thing
 
@@ -183,6 +197,8 @@ class Survey:
             if name in HOOKS:
                 for number, hook in value.items():
                     self.visit(f"{path}.{name}[{number}]", hook)
+            elif isinstance(value, NUMBERS):
+                self._numbers.append((f"{path}.{name}", type(m), name, value))
             elif name not in OWN_BUSINESS:
                 self.visit(f"{path}.{name}", value)
         self._named(path, m, frozenset({"forward", "__call__"}), True)
@@ -221,6 +237,8 @@ class Survey:
             return
         used, texts = words(f.__code__)
         self._texts |= texts
+        self._names |= used
+        self.looks = self.looks or "grad" in used
         where = getattr(f, "__name__", path)
         for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
             try:
@@ -343,7 +361,7 @@ class Survey:
             for name in MOVING:
                 for i, group in enumerate(o.param_groups if name in self._texts else ()):
                     if name in group:
-                        self.facts[f"{path} {name}[{i}]"] = repr(group[name])
+                        self.facts[f"{path} {name}[{i}]"] = atom(group[name])
                         self.checks.entry(group, name, group[name])
 
 
@@ -372,7 +390,7 @@ class World:
         self.last = changes.last  # before looking: what changes meanwhile is seen at the next call
         survey = Survey(roots, function)
         self.facts, self.tensors, self.zeros, self.kept = survey.facts, survey.tensors, survey.zeros, survey.kept
-        self.drawn = survey.drawn
+        self.drawn, self.looks = survey.drawn, survey.looks
         self.key = tuple(self.facts.items())
         self.optimizers = list(survey.optimizers.values())
         self.arrays = frozenset([id(t.array) for t in self.tensors.values() if t.array is not None])

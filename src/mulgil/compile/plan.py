@@ -56,11 +56,6 @@ class Plan:
     outside: Halves | None = None
     lock: Lock = field(default_factory=Lock)  # the buffers serve one call at a time
 
-    @property
-    def quick(self) -> bool:
-        """Whether there is a program, and nothing to compare it with."""
-        return self.program is not None and not self.verify
-
     def fits(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the gradients are there, or not there, as the plan needs them."""
         return all((found(leaf, tensors).grad is None) is none for leaf, none in self.gradients.conditions)

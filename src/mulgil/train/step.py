@@ -56,7 +56,7 @@ def make_step(
         return (*step(inputs, targets), targets)
 
     whole = step if assembly is None else gathering
-    return Replayed(whole, [model, optimizer], [assembly]) if compiled else whole
+    return Replayed(whole, [model, optimizer], [assembly, loss_fn]) if compiled else whole
 
 
 def telling_gradients(model: Module) -> list[Any]:
@@ -80,7 +80,7 @@ def make_evaluation(model: Module, loss_fn: Loss, compiled: bool = False) -> Ste
             logits = model(inputs)
             return logits, loss_fn(logits, targets)
 
-    return Replayed(evaluation, [model]) if compiled else evaluation
+    return Replayed(evaluation, [model], [loss_fn]) if compiled else evaluation
 
 
 def make_prediction(model: Module, compiled: bool = False) -> Callable[[Tensor], tuple]:
