@@ -33,7 +33,10 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 DOCUMENTED = ("errors", "backend", "create", "functions", "ops", "autograd", "nn", "optim", "data")
 
 FENCE = re.compile(r"^```(\w*)[ \t]*([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(\s*([^)\s]+)\s*\)")
+# An address of a file of this project. The README has no other links to them: a package index shows it without the folder around it.
+HERE = re.compile(r"https://(?:github\.com/mulgil/mulgil/(?:blob|tree)|raw\.githubusercontent\.com/mulgil/mulgil)/main/")
+LINK = re.compile(r"\]\(\s*([^)\s]+)\s*\)|^\[[^\]]+\]: (\S+)$", re.MULTILINE)  # [text](address), or [name]: address
+REFERENCE = re.compile(r"\[([^\[\]]+)\]\[([^\]]*)\]")  # [text][name], or [name][]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ def blocks(page: Path) -> list[Block]:
 
 def prose(page: Path) -> str:
     return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> list[str]:
+    return [inline or named for inline, named in LINK.findall(prose(page))]
 
 
 @pytest.fixture
@@ -147,14 +154,24 @@ def test_the_examples_of_docstrings_run(module: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(prose(page)):
-        if re.match(r"[a-z]+:", target):
+    for target in links(page):
+        inside = HERE.match(target)
+        if re.match(r"[a-z]+:", target) and not inside:
             continue
         path, _, anchor = target.partition("#")
-        goal = (page.parent / path).resolve() if path else page
+        goal = ROOT / path[inside.end() :] if inside else (page.parent / path).resolve() if path else page
         assert goal.exists(), f"{name_of(page)} links to {target}, which is not there"
         assert ROOT in (goal, *goal.parents)
         assert not anchor or anchor in anchors(goal), f"{name_of(page)} links to {target}: no such heading"
+    text = re.sub(r"`[^`\n]*`", "", prose(page))
+    named = set(re.findall(r"^\[([^\]]+)\]: ", text, re.MULTILINE))
+    assert {name or shown for shown, name in REFERENCE.findall(text)} <= named
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ko.md"])
+def test_links_of_the_readme_work_on_a_package_index(page: str) -> None:
+    assert [t for t in links(ROOT / page) if not re.match(r"https://|#", t)] == []
+    assert all(url.startswith("https://github.com/mulgil/mulgil") for url in project()["urls"].values())
 
 
 def anchors(page: Path) -> set[str]:
@@ -176,8 +193,8 @@ def test_both_languages_show_the_same(page: Path) -> None:
     other = page.with_suffix(".ko.md")
     shown = [[(b.language, b.note, without_comments(b)) for b in blocks(p)] for p in (page, other)]
     assert shown[0] == shown[1]
-    links = [sorted(link.replace(".ko.md", ".md").partition("#")[0] for link in LINK.findall(prose(p))) for p in (page, other)]
-    assert links[0] == links[1]
+    goals = [sorted(link.replace(".ko.md", ".md").partition("#")[0] for link in links(p)) for p in (page, other)]
+    assert goals[0] == goals[1]
     levels = [[len(marks) for marks in re.findall(r"^(#+) ", prose(p), re.MULTILINE)] for p in (page, other)]
     assert levels[0] == levels[1]
 
