@@ -26,7 +26,7 @@ from mulgil.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "mulgil"
-PAGES = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PAIRS = [page for page in PAGES if page.with_suffix(".ko.md").exists()]
 REASONS = {"no-run: download", "no-run: gpu"}  # why a block may not run: ```python no-run: download
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -103,7 +103,7 @@ def test_the_examples_of_a_page_run(page: Path, capsys: pytest.CaptureFixture[st
         if block.note:
             continue
         if block.language == "python":
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)  # lines count as in the page
+            exec(compile("\n" * block.line + block.text, str(page), "exec", dont_inherit=True), names)  # lines count as in the page
         elif block.language == "pycon":
             run_session(block.text, names, str(page), block.line)
     if page.name == "README.md":  # its first example learns, and its second finds what the first has saved
