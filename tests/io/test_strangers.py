@@ -262,7 +262,7 @@ def shared(levels: int, classname: str = "nn.Sequential") -> Callable[[dict], An
         entry = {"class": classname, "training": True, "attributes": {}, "transient": []}
         child = [{"$kind": "module", "index": i + 1} for i in range(levels)]
         found["modules"] = [{**entry, "members": [["0", "module", i], ["1", "module", i]]} for i in child]
-        found["modules"].append({**entry, "class": "nn.ReLU", "members": []})
+        found["modules"].append({**entry, "class": "nn.Identity", "members": []})
         found["root"] = {"$kind": "module", "index": 0}
 
     return change
