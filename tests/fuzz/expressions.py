@@ -33,7 +33,7 @@ def module(lines: Sequence[str]) -> str:
 def row(program: Any) -> str:
     """A program's data as the table of found programs holds it: without what is the default."""
     if isinstance(program, tuple):
-        return f"({''.join(row(part) + ', ' for part in program)})"
+        return f"({', '.join(map(row, program))}{',' * (len(program) == 1)})"
     if not hasattr(program, "__dataclass_fields__"):
         return repr(program)
     given = [(f.name, getattr(program, f.name)) for f in fields(program) if getattr(program, f.name) != f.default]

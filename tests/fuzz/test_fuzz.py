@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+import warnings
 from dataclasses import fields
 from random import Random
 
@@ -20,6 +23,36 @@ from tests.fuzz.vocabulary import EXPRESSIONS, STATEMENTS
 def test_what_was_wrong_once_is_right(program):
     verdict = judged(program)
     assert not verdict.failed, f"{verdict.kind}: {verdict.reason}\n{program.source()}"
+
+
+# ---- new programs: the same at each run, others with another seed
+
+SEED = os.environ.get("MULGIL_FUZZ_SEED", "1")
+SECONDS = 40  # of one test; the rest of its programs is left out, with a warning
+
+
+def check_some(generate, count: int, chunk: int) -> None:
+    """Check `count` programs; the first that fails is made small and shown."""
+    end = time.monotonic() + SECONDS
+    for i in range(count):
+        if time.monotonic() > end:
+            warnings.warn(f"only {i} of {count} programs in {SECONDS} s", stacklevel=2)
+            return
+        program = generate(f"{SEED}-{chunk}-{i}")
+        verdict = judged(program)
+        if verdict.failed:
+            small, verdict = shrunk(program, verdict, 30)
+            raise AssertionError(f"{verdict.kind}: {verdict.reason}\n# row: {row(small)}\n{small.source()}")
+
+
+@pytest.mark.parametrize("chunk", range(12))
+def test_random_expressions(chunk):
+    check_some(growth.generate, 25, chunk)
+
+
+@pytest.mark.parametrize("chunk", range(6))
+def test_random_networks(chunk):
+    check_some(networks.generate, 8, chunk)
 
 
 # ---- the fuzzer itself: it sees what it has to see
