@@ -102,7 +102,7 @@ class Expression:
     """A function as data.
 
     outputs: names that it returns. losses: (text, name), whose sum is differentiated. how: "grad", "backward", "second" (gradients of
-    gradients), or "". form: of the result. passing: of the arguments ("flat", "list", "dict" or "keywords").
+    gradients), "outside" (of the results), or "". form: of the result. passing: of the arguments ("flat", "list", "dict" or "keywords").
     state: the text of what `compile` is told to own.
     """
 
@@ -140,6 +140,8 @@ class Expression:
         for k, call in enumerate(self.calls):
             values = self._values(call, {i.name: i.text(call, number[i.name]) for i in given})
             parts += [f"def call{k}(w):", f"    return {self._passed(values)}"]
+        if self.how == "outside":
+            parts += ["", "def after(w, result):", "    own.go_back(result)"]
         situations = len({(c.lengths, *(i.text(c, 0) for i in self.inputs if i.role == "static")) for c in self.calls})
         parts += ["", f"CALLS = [{', '.join(f'call{k}' for k in range(len(self.calls)))}]", f"SITUATIONS = {situations}"]
         return module(parts)
@@ -166,7 +168,7 @@ class Expression:
         wanted = [i.name for i in self.inputs if i.grad]
         results = list(self.outputs)
         lines = []
-        if self.how and wanted and self.losses:
+        if self.how and self.how != "outside" and wanted and self.losses:
             lines.append(f"loss = {' + '.join(text.format(name) for text, name in self.losses)}")
             results.append("loss")
             if self.how == "backward":

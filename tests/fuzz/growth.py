@@ -164,7 +164,7 @@ def generate(seed: str) -> Expression:
     outputs = list(dict.fromkeys([*ends[-3:], *rng.sample(values, min(len(values), rng.randint(0, 2)))]))
     floats = [n for n in outputs if n in growth.values and growth.values[n].dtype.kind == "f"]
     losses = tuple((rng.choice(LOSSES), n) for n in floats[:2])
-    how = rng.choice(("grad", "grad", "backward", "backward", "second")) if growth.wants_gradients and losses else ""
+    how = rng.choice(("grad", "grad", "backward", "backward", "second", "outside", "outside")) if growth.wants_gradients and losses else ""
     calls = [Call(k) for k in range(rng.randint(3, 6))]
     if rng.random() < 0.1:
         calls = _given_twice(growth.inputs, calls, rng)

@@ -11,12 +11,14 @@ from tests.fuzz.check import play
 from tests.fuzz.expressions import module
 from tests.fuzz.layers import CHANGES, LAYERS, LOSSES, OPTIMIZERS, PARAMETERS, SCHEDULES, Layer, Shape, sequence
 
+OUTSIDE = "outside"  # backward and update are done with what the step returns
 ITSELF = "the model itself"
 STATES = ("[w.model, w.optimizer]", "[w.model, w.optimizer]", "vars(w)", "[[w.model], {'optimizer': w.optimizer}]", "w", ITSELF)
 ZEROING = ("optimizer.zero_grad()", "optimizer.zero_grad()", "model.zero_grad()", "optimizer.zero_grad(set_to_none=False)", "")
 CLIPPING = ("nn.utils.clip_grad_norm_(model.parameters(), 0.5)", "nn.utils.clip_grad_value_(model.parameters(), 0.05)")
 UPDATES = (
     *["optimizer.step()"] * 8,
+    OUTSIDE,
     "with mulgil.no_grad(): [p.sub_(p.grad * 0.1) for p in model.parameters() if p.grad is not None]",
     "with mulgil.no_grad(): [p.add_(p.grad, alpha=-0.1) for p in model.parameters() if p.grad is not None]",
     "with mulgil.no_grad(): [p.__isub__(0.1 * p.grad) for p in model.parameters() if p.grad is not None]",
@@ -84,8 +86,19 @@ class Network:
             head += [f"def call{k}(w):", *(f"    {change}" for change in self._changes(k))]
             target = "" if self.state == ITSELF and not self.update else f" {self._target(call)}"
             head.append(f"    return Tensor(draw({(call.batch, *self.shape)}, {self.dtype!r}, {2 * call.seed})),{target}")
+        if self.update == OUTSIDE:
+            head += [
+                "",
+                "def after(w, result):",
+                "    w.optimizer.zero_grad()",
+                "    own.go_back(result)",
+                f"    {self.clip.replace('model', 'w.model') or 'pass'}",
+            ]
+            head += ["    w.optimizer.step()"]
         changes = sum(len(c.changes) for c in self.calls) + len({c.batch for c in self.calls})
         head += ["", f"CALLS = [{', '.join(f'call{k}' for k in range(len(self.calls)))}]", f"SITUATIONS = {changes + bool(self.frozen)}"]
+        if self.zero and self.update not in ("", OUTSIDE):
+            head.append("CLEARS = True")
         return module(head)
 
     def _changes(self, k: int) -> Iterator[str]:
@@ -96,7 +109,8 @@ class Network:
     def _step(self) -> list[str]:
         if not self.update:
             return ["return model(x)"] if self.state == ITSELF else ["with mulgil.no_grad(): y = model(x)", "return y"]
-        lines = [self.zero, "y = model(x)", "loss = criterion(y, t)", "loss.backward()", self.clip, self.update]
+        lines = ["y = model(x)", "loss = criterion(y, t)"]
+        lines = lines if self.update == OUTSIDE else [self.zero, *lines, "loss.backward()", self.clip, self.update]
         if self.schedule and self.inside:
             lines.append("schedule.step()")
         return [*filter(None, lines), f"return {self.result}"]

@@ -223,6 +223,20 @@ def every(model: nn.Module, kind, **settings) -> None:
                 setattr(module, name, value)
 
 
+def differentiable(tree) -> list[Tensor]:
+    """The tensors in a result that can be differentiated."""
+    if isinstance(tree, (list, tuple, dict)):
+        return [t for part in (tree.values() if isinstance(tree, dict) else tree) for t in differentiable(part)]
+    return [tree] if isinstance(tree, Tensor) and tree.requires_grad else []
+
+
+def go_back(result) -> None:
+    """Backward from all that a function returned, outside it."""
+    found = differentiable(result)
+    if found:
+        sum((t * t).sum() for t in found).backward()
+
+
 def copied(tree):
     """A state_dict whose tensors have memory of their own."""
     if isinstance(tree, Tensor):
