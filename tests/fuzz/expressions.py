@@ -142,7 +142,7 @@ class Expression:
             parts += [f"def call{k}(w):", f"    return {self._passed(values)}"]
         if self.how == "outside":
             parts += ["", "def after(w, result):", "    own.go_back(result)"]
-        situations = len({(c.lengths, *(i.text(c, 0) for i in self.inputs if i.role == "static")) for c in self.calls})
+        situations = len({(c.lengths, c.twice, *(i.text(c, 0) for i in self.inputs if i.role == "static")) for c in self.calls})
         parts += ["", f"CALLS = [{', '.join(f'call{k}' for k in range(len(self.calls)))}]", f"SITUATIONS = {situations}"]
         return module(parts)
 
@@ -191,7 +191,7 @@ class Expression:
             return f"[{', '.join(results)}]"
         if self.form == "dict":
             return "{" + ", ".join(f"{r!r}: {r}" for r in results) + "}"
-        if self.form == "nested":
+        if self.form == "nested" and results:
             return "{'first': " + results[0] + f", 'rest': [({''.join(f'{r}, ' for r in results[1:])})]}}"
         return f"({''.join(f'{r}, ' for r in results)})"
 

@@ -137,6 +137,7 @@ def test_a_seed_is_a_program(generate):
     """The same seed gives the same text, another seed another; its row makes it again; and the text alone runs."""
     program = generate("3-4")
     assert program.source() == generate("3-4").source() != generate("3-5").source()
+    assert all(isinstance(smaller.source(noisy=True), str) for seed in range(20) for smaller in generate(f"4-{seed}").smaller())
     names = {c.__name__: c for c in (Expression, Input, Line, type(program), type(program.calls[0]), Layer)}
     assert eval(row(program), names) == program
     assert judged(Text(program.source())).kind != "invalid"

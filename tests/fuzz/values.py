@@ -44,8 +44,6 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple], Any]] = {
 
 
 def _strided(a: np.ndarray) -> np.ndarray:
-    if not a.ndim:
-        return a
     wide = np.zeros(tuple(2 * n for n in a.shape), a.dtype)
     view = wide[tuple(slice(None, None, 2) for _ in a.shape)]
     view[...] = a
@@ -54,7 +52,7 @@ def _strided(a: np.ndarray) -> np.ndarray:
 
 def _reversed(a: np.ndarray) -> np.ndarray:
     turned = tuple(slice(None, None, -1) for _ in a.shape)
-    return np.ascontiguousarray(a[turned])[turned] if a.ndim else a
+    return np.ascontiguousarray(a[turned])[turned]
 
 
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -62,7 +60,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "reversed": _reversed,
     "strided": _strided,
     "transposed": lambda a: np.ascontiguousarray(a.T).T,
-    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape) if a.ndim and len(a) else a,
+    "broadcast": lambda a: np.broadcast_to(a[:1], a.shape) if len(a) else a,
 }
 
 
@@ -74,7 +72,8 @@ def draw(shape: tuple[int, ...], dtype: str, seed: int, kind: str = "normal", la
         values = np.nan_to_num(values) > 0
     elif dtype in INTEGERS and values.dtype.kind == "f":
         values = np.clip(np.rint(np.nan_to_num(values, posinf=9, neginf=-9) * 2), 0 if dtype == "uint8" else -8, 8)
-    return LAYOUTS[layout](np.asarray(moved(values.astype(dtype))))
+    made = np.asarray(moved(values.astype(dtype)))
+    return LAYOUTS[layout](made) if made.ndim else made
 
 
 def moved(a: np.ndarray) -> np.ndarray:

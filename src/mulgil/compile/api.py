@@ -196,20 +196,20 @@ class Compiled(Generic[P, R]):
             trace.recorder.refuse(self._owners(call))
             changed = trace.refuse_frozen_python(later)
             if changed and self._try_again(call, changed):
-                return trace.result
+                return trace.sealed()
             plan = trace.plan(later)
             plan.verify = self.verify
-            trace.seal()
+            result = trace.sealed()
         except Exception as error:  # a TraceError, or a fault of LLVM on this machine: the function itself is sound
             if self.strict:
                 raise
             self._warn(error)
-            plan = Plan(None, coarse=call.coarse, kept=call.objects)
+            plan, result = Plan(None, coarse=call.coarse, kept=call.objects), trace.result
         plans = later.plans.setdefault(key, [])
         plans.insert(len(plans) if plan.gradients.conditions else 0, plan)  # what always fits comes first
         if len(later.plans) > LIMIT:
             later.plans.pop(next(iter(later.plans)))
-        return trace.result
+        return result
 
     def _try_again(self, call: Call, changed: dict[str, tuple[Any, Any]]) -> bool:
         """Whether to trace once more at the next call, because this one changed what plans hold for, as a first call may."""

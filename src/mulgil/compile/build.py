@@ -101,9 +101,9 @@ class Trace:
             plan.outside = self._outside(plan, back, halves, tensors, len(earlier))
         return plan
 
-    def seal(self) -> None:
-        """Give the caller what later calls will give: results that were differentiated inside have no graph any more."""
-        self.result = mapped(self.result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
+    def sealed(self) -> Any:
+        """The result as later calls will give it: what was differentiated inside has no graph any more."""
+        return mapped(self.result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
 
     def _outside(self, plan: Plan, back: WayBack, halves: tuple, tensors: dict[int, Tensor], more: int) -> Halves:
         first, second, again, state = halves
