@@ -116,10 +116,9 @@ def kernel(a, t, s, m, p, out):
 
 
 def test_passed_arrays_may_have_any_layout(restart: Callable) -> None:
-    spec = Spec("def kernel(x, y):\n    for i in range(3):\n        for j in range(4):\n            y[i, j] = x[i, j]\n",
-                (Argument("<f8", (3, 4), passed=True), Argument("<f8", (3, 4))))  # fmt: skip
+    text = "def kernel(x, y):\n    for i in range(3):\n        for j in range(4):\n            y[i, j] = x[i, j]\n"
     y = np.zeros((3, 4))
-    kernel = ByLayout(spec, [None, y])
+    kernel = ByLayout(lambda layout: Spec(text, (Argument("<f8", (3, 4), *layout, passed=True), Argument("<f8", (3, 4)))), [None, y])
     base = np.arange(48.0)
     for x in (base[:12].reshape(3, 4), base[:12].reshape(4, 3).T, base[:24].reshape(3, 8)[:, ::2], base[12:24].reshape(3, 4)[::-1]):
         kernel(x)
@@ -149,7 +148,7 @@ def test_a_key_tells_kernels_apart() -> None:
 def test_a_second_process_compiles_nothing(folder: Path) -> None:
     first, second = finished(process(folder)), finished(process(folder))
     assert first["compiled"] > 0 and first["loaded"] == 0
-    assert "kernels for this machine, once" in first["stderr"] and str(folder) in first["stderr"]
+    assert not first["stderr"]  # loops take milliseconds: nothing is worth a line
     assert second["loaded"] == first["compiled"] and second["compiled"] == 0 and not second["numba"] and not second["stderr"]
     assert second["losses"] == first["losses"]  # the same bits
 

@@ -13,10 +13,12 @@ from mulgil.compile.cost import arithmetic
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.kernels.descend import Descend
 from mulgil.compile.kernels.op import KernelOp
+from mulgil.compile.loop.build import build, shared, split
+from mulgil.compile.loop.ir import LoopKernel
 from mulgil.compile.passes.fuse import Kernel, Step, is_gather, is_view, memory
 from mulgil.compile.passes.memory import aligned, assign
 from mulgil.compile.profile import Profile, peaks, timed_rows
-from mulgil.compile.source import KernelSource
+from mulgil.compile.render import llvm, text
 from mulgil.native import threads
 from mulgil.native.blas import single_blas
 from mulgil.native.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
@@ -52,7 +54,7 @@ class Program:
         for value, array in buffers:
             self._fix(value, array)
         self.kernels: dict[str, str] = {}
-        self._specs: dict[str, tuple[Spec, list[np.ndarray | None], bool]] = {}  # with the fixed arrays, and whether all strides are known
+        self._specs: dict[str, tuple[Spec, list[np.ndarray | None], Callable[[tuple], Spec] | None]] = {}  # with what other strides want
         self._shared: dict[str, tuple[Spec, list[list[np.ndarray | None]]]] = {}  # with the arrays of each share
         calls = [step for step in steps if isinstance(step, Node)]
         self._layouts: dict[int, np.ndarray] = {}  # id of a value that has no fixed array -> one with the strides that it will have
@@ -61,10 +63,10 @@ class Program:
         self._threaded = any(len(arrays) > 1 for _, arrays in self._shared.values())
         self._single_blas = any(map(may_take_threads, calls))
         results = "".join(f"{self._name(v)}.copy(), " for v in graph.results)
-        text = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
-        text += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
-        self.source = "\n".join([*self.kernels.values(), text])
-        exec(compile(text, "<mulgil plan>", "exec"), self._scope)  # our own text, from names and numbers alone
+        plan = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
+        plan += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
+        self.source = "\n".join([*self.kernels.values(), plan])
+        exec(compile(plan, "<mulgil plan>", "exec"), self._scope)  # our own text, from names and numbers alone
         self.run: Callable[..., tuple] = self._scope["run"]
 
     def __call__(self, *arrays: np.ndarray) -> tuple:
@@ -165,30 +167,43 @@ class Program:
         return [f"{targets}, = {name}({', '.join(map(self._name, operands))})"]
 
     def _kernel(self, kernel: Kernel) -> list[str]:
-        source = KernelSource(kernel, self._placed, self._is_contiguous)
+        loops, values = build(kernel, self._placed, self._strides)
         name = f"kernel{len(self.kernels)}"
-        text = source.text(name)
-        self.kernels[name] = text
-        arrays, arguments = [], []
-        for v in source.arguments:
-            array = self._scope.get(self._name(v))
-            arrays.append(array)
-            layout = array if array is not None else self._layouts.get(id(v))
-            strides = None if layout is None or layout.flags.c_contiguous else layout.strides
-            arguments.append(Argument(v.dtype.str, v.shape if array is None else array.shape, strides, passed=array is None))
-        names = list(map(self._name, source.arguments))
-        cuts = self._cuts(source.items, arrays)
+        arrays = [self._scope.get(self._name(v)) for v in values]
+        names = list(map(self._name, values))
+        arguments = [Argument(v.dtype.str, v.shape, passed=a is None) for v, a in zip(values, arrays, strict=True)]
+        cuts = self._cuts(loops, arrays)
         if cuts:
-            text = source.text("kernel", share=True)
-            self.kernels[name] = text.replace("def kernel(", f"def {name}(", 1)
-            self._shared[name] = Spec(text, (SHARE, *arguments)), [[cut, *arrays] for cut in cuts]
-            return [f"{name}()  # {', '.join(names)}"]
+            loops = shared(loops, split(loops))  # type: ignore[arg-type]
+            self._shared[name] = Spec(llvm.render(loops), (*arguments, SHARE), language="llvm"), [[*arrays, cut] for cut in cuts]
+        else:
+            passed = [v for v, a in zip(values, arrays, strict=True) if a is None]
+            known = all(self._layout_known(v) for v in passed)
+            spec = Spec(llvm.render(loops), tuple(arguments), language="llvm")
+            self._specs[name] = spec, arrays, None if known else self._by_layout(kernel, passed, tuple(arguments))
+        self.kernels[name] = text.render(loops, name)
         checks = [self._row_check(node) for node in kernel.nodes if is_gather(node)]
-        known = all(array is not None or v.kind == "input" for v, array in zip(source.arguments, arrays, strict=True))
-        spec = Spec(text.replace(f"def {name}(", "def kernel(", 1), tuple(arguments))
-        self._specs[name] = spec, arrays, known
-        passed = ", ".join(n for n, array in zip(names, arrays, strict=True) if array is None)
-        return [*dict.fromkeys(checks), f"{name}({passed})  # {', '.join(names)}"]
+        passed_names = ", ".join(n for n, array in zip(names, arrays, strict=True) if array is None)
+        return [*dict.fromkeys(checks), f"{name}({passed_names})  # {', '.join(names)}"]
+
+    def _strides(self, value: Value) -> tuple[int, ...] | None:
+        """The strides in bytes of a value's memory as far as they are known; None for C order."""
+        array = self._scope.get(self._name(value))
+        layout = array if array is not None else self._layouts.get(id(value))
+        return None if layout is None or layout.flags.c_contiguous else layout.strides
+
+    def _layout_known(self, value: Value) -> bool:
+        return value.kind == "input"
+
+    def _by_layout(self, kernel: Kernel, passed: list[Value], arguments: tuple[Argument, ...]) -> Callable[[tuple], Spec]:
+        """The kernel for other strides of the arrays that it is passed."""
+
+        def spec_for(layout: tuple) -> Spec:
+            given = {id(v): strides for v, strides in zip(passed, layout, strict=True)}
+            loops, _ = build(kernel, self._placed, lambda v: given[id(v)] if id(v) in given else self._strides(v))
+            return Spec(llvm.render(loops), arguments, language="llvm")
+
+        return spec_for
 
     def _row_check(self, node: Node) -> str:
         """A line that raises IndexError, as NumPy does, for a row that is not there: the kernel would read beyond the array."""
@@ -196,12 +211,12 @@ class Program:
         self._scope[f"rows_{x.shape[0]}"] = np.empty(x.shape[0], np.bool_)
         return f"rows_{x.shape[0]}.take({self._name(rows)})"
 
-    def _cuts(self, items: int, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+    def _cuts(self, loops: LoopKernel, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
         """How threads share a kernel; none for a small one, whatever the number of threads."""
-        nbytes = sum(a.nbytes for a in arrays if a is not None)
-        if not items or not threads.worth(0, nbytes) or any(a is None for a in arrays):
+        nbytes, loop = sum(a.nbytes for a in arrays if a is not None), split(loops)
+        if loop is None or not threads.worth(0, nbytes) or any(a is None for a in arrays):
             return []
-        return [np.array(cut) for cut in threads.shares(items, 0, nbytes)]
+        return [np.array(cut) for cut in threads.shares(loops.nests[0].counts[loop], 0, nbytes)]
 
     def _launch(self, node: Node) -> list[str]:
         """A call with a kernel of its own, in as many shares as there are threads for it."""
@@ -234,12 +249,8 @@ class Program:
         prepare([*(spec for spec, _, _ in self._specs.values()), *(spec for spec, _ in self._shared.values())])
         for name, (spec, arrays_of_shares) in self._shared.items():
             self._scope[name] = bind_shares(spec, arrays_of_shares)
-        for name, (spec, arrays, known) in self._specs.items():
-            self._scope[name] = bind(spec, arrays) if known else ByLayout(spec, arrays)
-
-    def _is_contiguous(self, value: Value) -> bool:
-        array = self._fixed.get(id(value))
-        return array.flags.c_contiguous if array is not None else value in self.graph.inputs
+        for name, (spec, arrays, spec_for) in self._specs.items():
+            self._scope[name] = ByLayout(spec_for, arrays) if spec_for else bind(spec, arrays)
 
 
 def may_take_threads(node: Node) -> bool:

@@ -29,23 +29,28 @@ PATIENCE = 120  # seconds without a kernel from any helper, after which this pro
 
 def compile_all(specs: Sequence[Spec], folder: Path) -> dict[str, Entry]:
     """The machine code of each kernel, by its key. folder: where it will be kept, for the message."""
-    made: dict[str, Entry] = {}
-    with Progress(len(specs), folder) as progress:
-        if len(specs) > FEW:
+    quick = [spec for spec in specs if spec.language == "llvm"]  # milliseconds each
+    made = {spec.key: compile_here(spec) for spec in quick}
+    slow = [spec for spec in specs if spec.key not in made]
+    with Progress(len(slow), folder) as progress:
+        if len(slow) > FEW:
             progress.show(0)
-            for key, entry in from_helpers(sorted(specs, key=lambda s: -len(s.source))):
+            for key, entry in from_helpers(sorted(slow, key=lambda s: -len(s.source))):
                 made[key] = entry
-                progress.show(len(made))
-        for spec in specs:
+                progress.show(len(made) - len(quick))
+        for spec in slow:
             if spec.key not in made:
                 made[spec.key] = compile_here(spec)
-                progress.show(len(made))
+                progress.show(len(made) - len(quick))
     return made
 
 
 def compile_here(spec: Spec) -> Entry:
     """Compile in this process."""
-    from mulgil.native.jit import machine_code
+    if spec.language == "llvm":
+        from mulgil.native.llvm import machine_code
+    else:
+        from mulgil.native.jit import machine_code
 
     symbol = f"mulgil_{spec.key[:32]}"
     code, externals = machine_code(spec, symbol)

@@ -42,7 +42,7 @@ def machine() -> dict[str, str]:
 
     import llvmlite.binding as llvm
 
-    texts = [Path(__file__).parent / name for name in ("jit.py", "vector.py")]  # all that helps to compile a source
+    texts = [Path(__file__).parent / name for name in ("llvm.py", "jit.py", "vector.py")]  # all that helps to compile a source
     return {
         "mulgil": hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16],
         "numba": version("numba"),

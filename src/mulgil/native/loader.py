@@ -46,7 +46,8 @@ class Spec:
     """A kernel to compile.
 
     Attributes:
-        source: Python that defines `kernel(a0, a1, ...)` with the names of `jit.mathematics`; it takes arrays and returns nothing.
+        source: LLVM's language that defines `@body(array, ...)`; or Python that defines `kernel(a0, a1, ...)` with the names of
+            `jit.mathematics`. It takes arrays and returns nothing.
         arguments: one for each parameter.
         vectors: (dtype, lanes) for a source that uses the names of `vector.vectors`; it may also use LANES, and real and
             dtype for the type of their elements.
@@ -55,6 +56,7 @@ class Spec:
     source: str
     arguments: tuple[Argument, ...]
     vectors: tuple[str, int] | None = None
+    language: str = "python"
 
     @cached_property
     def key(self) -> str:
@@ -70,7 +72,8 @@ class Spec:
         arguments: list[dict[str, Any]] = [
             {name: tuple(x) if isinstance(x, list) else x for name, x in a.items()} for a in fields["arguments"]
         ]
-        return cls(fields["source"], tuple(Argument(**a) for a in arguments), fields["vectors"] and tuple(fields["vectors"]))
+        vectors = fields["vectors"] and tuple(fields["vectors"])
+        return cls(fields["source"], tuple(Argument(**a) for a in arguments), vectors, fields["language"])
 
 
 _lock = RLock()
@@ -133,18 +136,19 @@ def table_of(arrays: Sequence[np.ndarray | None]) -> Any:
 
 
 class ByLayout:
-    """A kernel some of whose passed arrays come from NumPy, which decides their strides: one function for each layout met."""
+    """A kernel some of whose passed arrays come from NumPy, which decides their strides: one function for each layout met.
 
-    def __init__(self, spec: Spec, arrays: Sequence[np.ndarray | None]):
-        self.spec, self.arrays = spec, arrays
+    spec_for: the kernel for passed arrays with these strides (None for C order). arrays: one for each argument; None for a passed one.
+    """
+
+    def __init__(self, spec_for: Callable[[tuple], Spec], arrays: Sequence[np.ndarray | None]):
+        self.spec_for, self.arrays = spec_for, arrays
         self._functions: dict[tuple, Callable[..., None]] = {}
 
     def __call__(self, *passed: np.ndarray) -> None:
         layout = tuple([None if a.flags.c_contiguous else a.strides for a in passed])
         if layout not in self._functions:
-            arrays = iter(passed)
-            arguments = tuple(Argument.of(next(arrays), passed=True) if a.passed else a for a in self.spec.arguments)
-            self._functions[layout] = bind(Spec(self.spec.source, arguments, self.spec.vectors), self.arrays)
+            self._functions[layout] = bind(self.spec_for(layout), self.arrays)
         self._functions[layout](*passed)
 
 
@@ -152,14 +156,22 @@ class ByLayout:
 
 
 @cache
-def _engine() -> Any:
-    """The linker of this process. Only machine code goes in."""
+def start_llvm() -> None:
+    """What LLVM wants before its first use."""
     import llvmlite.binding as llvm
 
     with suppress(RuntimeError, AttributeError):  # older releases ask for it, newer ones refuse it
         llvm.initialize()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+
+
+@cache
+def _engine() -> Any:
+    """The linker of this process. Only machine code goes in."""
+    import llvmlite.binding as llvm
+
+    start_llvm()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     host = target.create_target_machine(cpu=llvm.get_host_cpu_name(), reloc="static", codemodel="jitdefault", jit=True)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), host)

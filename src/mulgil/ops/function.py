@@ -94,6 +94,7 @@ class Function:
         conditions: the first so many inputs are masks, which keep their dtype then.
         inplace: positions of the inputs that the outputs overwrite (update rules).
         view: the output shares the memory of the first input.
+        combine: of a reduction over `axes(shape)`: "add", "maximum" or "minimum". averages: the sum is divided by `count(shape)`.
         twice: the text of backward also runs on Tensors, which gives second derivatives.
         composed: phases whose text is made of other ops: on Tensors it runs too, and a compiler may look through it.
         pure: the outputs depend on inputs and settings alone, and nothing else is changed. So a compiler may share a call with an
@@ -104,7 +105,7 @@ class Function:
         kind: the class whose text this is: itself, or the one that it inherits everything from. Rewrites for one op ask for it.
 
     A subclass that changes anything of a text (a method, an attribute) loses what was said about the old one (elementwise, view,
-    twice, composed, shape_only, early, pure, kind), unless it says so again.
+    combine, averages, twice, composed, shape_only, early, pure, kind), unless it says so again.
     """
 
     inputs: tuple[Any, ...]  # in the books' form: Tensors, for `backward(self, gy)`
@@ -115,6 +116,8 @@ class Function:
     conditions: ClassVar[int] = 0
     inplace: ClassVar[tuple[int, ...]] = ()
     view: ClassVar[bool] = False
+    combine: ClassVar[str] = ""
+    averages: ClassVar[bool] = False
     twice: ClassVar[bool] = True
     composed: ClassVar[tuple[str, ...]] = ()
     pure: ClassVar[bool] = False
@@ -164,7 +167,8 @@ class Function:
         return self.forward(Context(xp_of(inputs[0])), *inputs) if self.takes_context else self.forward(*inputs)
 
 
-ABOUT_TEXT = {name: vars(Function)[name] for name in ("elementwise", "view", "twice", "composed", "raises", "shape_only", "early")}
+TEXT = ("elementwise", "view", "combine", "averages", "twice", "composed", "raises", "shape_only", "early")
+ABOUT_TEXT = {name: vars(Function)[name] for name in TEXT}
 FACTS = {*ABOUT_TEXT, "floating", "promotes", "inplace", "pure", "takes_context"}
 
 

@@ -47,6 +47,8 @@ class RealReduction(Reduction):
 class Sum(Reduction):
     """The sum over axes; of integers and booleans in int64, of float16 added up in float32."""
 
+    combine = "add"
+
     def forward(self, ctx, x):
         ctx.static = x.shape
         wide = wider(x)
@@ -96,6 +98,8 @@ class Prod(Reduction):
 @dataclass(frozen=True)
 class Mean(RealReduction):
     """The mean over axes."""
+
+    combine, averages = "add", True
 
     def forward(self, ctx, x):
         ctx.static = x.shape
@@ -159,11 +163,13 @@ class Extreme(Reduction):
 class Max(Extreme):
     """The largest element over axes."""
 
+    combine = "maximum"
+
 
 class Min(Extreme):
     """The smallest element over axes."""
 
-    pick = "min"
+    pick, combine = "min", "minimum"
     composed = ("backward",)
 
 

@@ -79,12 +79,16 @@ class SumTo(Rearrangement):
     """The inverse of broadcasting: sum the axes that `shape` lacks or has with length 1."""
 
     shape: tuple[int, ...]
+    combine = "add"
 
     def forward(self, ctx, x):
         ctx.static = x.shape
-        lead = x.ndim - len(self.shape)
-        axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(self.shape) if n == 1 and x.shape[i + lead] != 1)
-        return x.sum(axis=axes, keepdims=True).reshape(self.shape)
+        return x.sum(axis=self.axes(x.shape), keepdims=True).reshape(self.shape)
+
+    def axes(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes of an array of this shape that are summed."""
+        lead = len(shape) - len(self.shape)
+        return tuple(i for i, n in enumerate(shape) if i < lead or (self.shape[i - lead] == 1 and n != 1))
 
     def backward(self, ctx, gy):
         return ctx.xp.broadcast_to(gy, ctx.static)

@@ -13,13 +13,11 @@ from math import prod
 import numpy as np
 
 from mulgil.compile.graph import Graph, Node, Value
-from mulgil.compile.lower import SHORT
-from mulgil.ops import elementwise, reduce, shape
+from mulgil.compile.loop.lower import loopable, lowers
+from mulgil.ops import shape
 from mulgil.ops.guard import Guard
 
-REDUCTIONS = (reduce.Sum, reduce.Mean, reduce.Max, reduce.Min, shape.SumTo)
 LARGE = 1 << 18  # elements that are worth a kernel, and threads, of their own
-LOOP_DTYPES = {*SHORT, "bool"}
 
 
 @dataclass(eq=False)
@@ -46,7 +44,7 @@ Step = Kernel | Node
 
 
 def is_reduction(node: Node) -> bool:
-    return isinstance(node.op, REDUCTIONS) and node.phase == "forward"
+    return bool(node.op.combine) and node.phase == "forward"
 
 
 def is_view(node: Node) -> bool:
@@ -59,22 +57,17 @@ def is_gather(node: Node) -> bool:
     if not isinstance(node.op, shape.Index) or node.op.key != (shape.SLOT,) or node.phase != "forward":
         return False
     x, rows = node.inputs
-    stays = x.kind in ("state", "constant") and x.array.flags.c_contiguous and x.dtype.name in {*LOOP_DTYPES, "uint8"}
+    stays = x.kind in ("state", "constant") and x.array.flags.c_contiguous and loopable(x)
     return stays and rows.kind == "input" and len(rows.shape) == 1 and rows.dtype == np.int64 and x.shape[0] > 0
 
 
 def can_lower(node: Node) -> bool:
     """Whether the call can be the body of a loop."""
-    values = [*node.reads(), *node.writes()]
     if is_gather(node):
         return True
-    if isinstance(node.op, elementwise.Cast) and node.phase == "forward":
-        values = [v for v in values if v.dtype != np.uint8 or v in node.writes()]  # bytes are read, and nothing else
-    if any(v.dtype.name not in LOOP_DTYPES for v in values) or not values:
-        return False
     if is_reduction(node):
-        return node.inputs[0].dtype.kind == "f"
-    return node.op.elementwise and type(node.op).__module__.startswith("mulgil.")
+        return all(map(loopable, (*node.reads(), *node.writes())))
+    return node.op.elementwise and bool(node.reads()) and lowers(node)
 
 
 def iteration_shape(node: Node) -> tuple[int, ...]:

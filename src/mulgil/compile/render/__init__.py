@@ -1,0 +1,1 @@
+"""Renderers of the loop IR: `llvm` for machines, `text` for people."""
