@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import types
 from typing import Any
 
 import pytest
 
+from mulgil.compile import Compiled
 from mulgil.data import DataLoader
-from mulgil.train import progress
+from mulgil.train import metrics, progress, step
 from mulgil.train.metrics import Meter, Metrics
 from mulgil.train.progress import LiveProgress, NotebookProgress, PlainProgress, epoch_line, progress_for
+from mulgil.train.step import Preparing
 from tests.train.tools import StopAt, blobs, loader, trainer
 
 
@@ -21,7 +24,7 @@ class Told:
 
     def __init__(self, complete: bool = True):
         self.epoch, self.epochs, self.step, self.batch, self.batches = 2, 15, 1200, 600, 600
-        self.complete, self.in_epoch, self.meter = complete, False, Meter()
+        self.complete, self.in_epoch, self.meter, self.preparing = complete, False, Meter(), Preparing()
         self.train_metrics = Metrics(0.33551, 60000, 2.0, {"accuracy": 0.90694})
         self.validation_metrics = Metrics(0.3084, 10000, 0.1, {"accuracy": 0.9146})
 
@@ -111,3 +114,45 @@ def test_which_display() -> None:
     assert isinstance(progress_for(stream), PlainProgress)
     stream.isatty = lambda: True  # type: ignore[method-assign]
     assert isinstance(progress_for(stream), LiveProgress)
+
+
+class Slow(Clock):
+    """A second for each step and each evaluation; a hundred for what is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, progress.Progress])
+@pytest.mark.parametrize("batches", [1, 2, 10])
+def test_neither_pace_nor_time_left_counts_compiling(monkeypatch: pytest.MonkeyPatch, kind: Any, batches: int) -> None:
+    clock = Slow()
+    for module in (progress, metrics, step):
+        monkeypatch.setattr(module, "time", clock)
+    traced, run = Compiled.first, Compiled.run
+
+    def slowly(self: Any, call: Any) -> Any:
+        clock.now += 100
+        return traced(self, call)
+
+    def second(self: Any, plan: Any, call: Any) -> Any:
+        clock.now += 1
+        return run(self, plan, call)
+
+    monkeypatch.setattr(Compiled, "first", slowly)
+    monkeypatch.setattr(Compiled, "run", second)
+    lines: list[str] = []
+    rates: list[float] = []
+
+    class Shown(kind):  # type: ignore[misc]
+        def line(self, trainer: Any, text: str) -> None:
+            lines.append(text)
+            rates.append(trainer.train_metrics.rate)
+
+    trainer(callbacks=[Shown()]).fit(DataLoader(blobs(10 * batches), 10), blobs(20), epochs=5)
+    assert rates[1:] == pytest.approx([10.0] * 4)  # ten samples a second
+    assert rates[0] == pytest.approx(10)
+    for done, line in enumerate(lines[:-1], 1):
+        promised = [float(seconds) for seconds in re.findall(r"(\d+) s left", line)]
+        rest = (5 - done) * (batches + 1)  # an evaluation an epoch
+        assert promised == [pytest.approx(rest)], line

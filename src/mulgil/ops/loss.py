@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, prod
-from typing import Any
+from typing import Any, ClassVar
 
 from mulgil.ops.elementwise import select
 from mulgil.ops.function import Context, Function
@@ -18,10 +18,15 @@ class Loss(Function):
 
     reduction: str = "mean"
     composed = ("forward", "backward")
+    predicts: ClassVar[str] = "numbers"  # or "class" (one of several), "yes or no": what a right answer is
 
     def reduce(self, loss: Any) -> Any:
         """One number from a loss per element."""
         return loss.mean() if self.reduction == "mean" else loss.sum() if self.reduction == "sum" else loss
+
+    def divisor(self, x: Any, target: Any, *weight: Any) -> Any:
+        """What "mean" divides by, of arrays as `forward` takes them: what this loss weighs in a mean over several batches."""
+        return x.size
 
     def scale(self, gy: Any, count: int) -> Any:
         """The gradient of `reduce`."""
@@ -41,6 +46,13 @@ class NLL(Loss):
 
     ignore_index: int = -100
     label_smoothing: float = 0.0
+    predicts = "class"
+
+    def divisor(self, x, target, *weight):
+        if target.dtype.kind == "f":  # probabilities
+            return target.size // target.shape[1]
+        valid = target != self.ignore_index
+        return weight[0][target[valid]].sum() if weight else valid.sum()
 
     def forward(self, ctx, x, target, *weight):
         ctx.save(x, target, *weight)
@@ -142,6 +154,7 @@ class BCEWithLogits(Loss):
     """
 
     promotes = True
+    predicts = "yes or no"
 
     def forward(self, ctx, x, target, *positive):
         ctx.save(x, target, *positive)

@@ -30,7 +30,7 @@ class LivePlotCallback(Callback):
         self.options = {"max_fraction_spent_plotting": max_fraction_spent_plotting, "terminal": terminal, **options}
         self.plotter: Any = None
         self._saved: dict[str, Any] = {}
-        self._before: tuple[int, dict[str, float]] = (0, {})
+        self._before: tuple[int, dict[str, tuple[float, float]]] = (0, {})
 
     def start(self, trainer: Trainer) -> None:
         from mulgil.plot import create_plot
@@ -41,14 +41,18 @@ class LivePlotCallback(Callback):
             self.plotter.load_dict(self._saved)
             self._saved = {}
         meter = getattr(trainer, "meter", None)
-        self._before = (0, {}) if meter is None else _sums(meter)  # of a resumed epoch, what came before
+        self._before = (0, {}) if meter is None else _totals(meter)  # of a resumed epoch, what came before
 
     def batch(self, trainer: Trainer) -> None:
-        samples, sums = _sums(trainer.meter)
+        samples, totals = _totals(trainer.meter)
         before = self._before if self._before[0] < samples else (0, {})  # a new epoch counts from 0
         size = samples - before[0]
-        values = {name: (total - before[1].get(name, 0.0)) / size for name, total in sums.items()}
-        self._before = samples, sums
+        values = {}
+        for name, (total, weight) in totals.items():
+            earlier, lighter = before[1].get(name, (0.0, 0.0))
+            if weight != lighter:  # a batch whose labels are all ignored says nothing
+                values[name] = (total - earlier) / (weight - lighter)
+        self._before = samples, totals
         self.plotter.set_train_batch(values, batch_size=size)
 
     def epoch(self, trainer: Trainer) -> None:
@@ -69,7 +73,6 @@ class LivePlotCallback(Callback):
         self._saved = state["plot"]
 
 
-def _sums(meter: Any) -> tuple[int, dict[str, float]]:
-    """How many samples a meter has seen, and the sums of loss and metrics over them."""
-    means = {"loss": meter.loss, **meter.values} if meter.samples else {}
-    return meter.samples, {name: mean * meter.samples for name, mean in means.items()}
+def _totals(meter: Any) -> tuple[int, dict[str, tuple[float, float]]]:
+    """How many samples a meter has seen; for the loss and each metric the sum so far and what it weighs."""
+    return meter.samples, meter.totals() if meter.samples else {}

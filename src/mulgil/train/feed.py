@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeAlias
@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mulgil.autograd import Tensor
-from mulgil.backend import Generator, default_dtype
+from mulgil.backend import Generator
 from mulgil.data import Assembly, DataLoader, Dataset, TensorDataset, default_collate
 from mulgil.errors import OptionError
+from mulgil.train.batch import as_input
 from mulgil.typing import SupportsArray
 
 TRAIN_BATCH = 100
@@ -34,19 +35,30 @@ def as_batches(data: Any, batch_size: int, shuffle: bool = False) -> Any:
         return DataLoader(data, batch_size=batch_size, shuffle=shuffle)
     if isinstance(data, (Tensor, np.ndarray)):
         return DataLoader(TensorDataset(as_input(data)), batch_size=batch_size, shuffle=shuffle)
-    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(part, "shape") for part in data):
-        return DataLoader(TensorDataset(as_input(data[0]), as_input(data[1])), batch_size=batch_size, shuffle=shuffle)
+    if isinstance(data, tuple) and len(data) > 1 and all(hasattr(part, "shape") for part in data):
+        return DataLoader(TensorDataset(*map(as_input, data)), batch_size=batch_size, shuffle=shuffle)
+    if isinstance(data, Mapping) and data and all(hasattr(part, "shape") for part in data.values()):
+        return DataLoader(NamedTensors(data), batch_size=batch_size, shuffle=shuffle)
     if not isinstance(data, Iterable):
-        rule = "data must be a loader, a data set, or a pair of arrays"
+        rule = "data must be a loader, a data set, or arrays (inputs, targets)"
         raise OptionError(rule, type(data).__name__, "DataLoader(dataset, batch_size=100)")
     return data
 
 
-def as_input(array: Any) -> Any:
-    """Floating NumPy arrays in the dtype of parameters; Tensors and whole numbers stay as they are."""
-    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-        return array.astype(default_dtype(), copy=False)
-    return array
+class NamedTensors(Dataset):
+    """Arrays of equal length by name; sample i is a dict of the i-th rows."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        self.names, self.rows = list(arrays), TensorDataset(*map(as_input, arrays.values()))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> dict[str, Any]:
+        return dict(zip(self.names, self.rows[index], strict=True))
+
+    def fetch(self, indices: Sequence[int]) -> dict[str, Any]:
+        return dict(zip(self.names, self.rows.fetch(indices), strict=True))
 
 
 class Feed:
@@ -65,7 +77,7 @@ class Feed:
         """The batches as tensor operations on their indices, where the source allows it and has inputs and targets."""
         plain = self.has_order and self.source.collate_fn in (None, default_collate)
         assembly = Assembly.of(self.source.dataset) if plain else None
-        return assembly if assembly is not None and len(assembly.tensors) == 2 else None
+        return assembly if assembly is not None and len(assembly.tensors) > 1 else None
 
     def fetch(self, indices: list[int]) -> Any:
         """The batch of these samples."""

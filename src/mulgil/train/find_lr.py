@@ -18,6 +18,7 @@ from mulgil.errors import OptionError
 from mulgil.nn import Module
 from mulgil.optim import Optimizer
 from mulgil.options import check_count, check_number
+from mulgil.train.batch import prepared
 from mulgil.train.feed import TRAIN_BATCH, Batches, as_batches
 from mulgil.train.step import Loss, device_of, make_step
 from mulgil.train.trainer import Trainer
@@ -94,10 +95,10 @@ def _search(model: Module, optimizer: Optimizer, loss: Loss, batches: Any, rates
     smooth: list[float] = []
     endless = chain.from_iterable(repeat(batches))
     with np.errstate(all="ignore"):  # it is meant to go too far
-        for rate, (inputs, targets) in zip(rates, islice(endless, len(rates)), strict=False):
+        for rate, batch in zip(rates, islice(endless, len(rates)), strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = float(rate)
-            value = float(step(inputs.to(device), targets.to(device))[1])
+            value = float(step(*prepared(batch, device))[1])
             mean = value if not losses else MEMORY * smooth[-1] + (1 - MEMORY) * value
             if not math.isfinite(value) or mean > WORSE * min([*smooth, mean]):
                 break
@@ -133,7 +134,7 @@ def _own_batches(train: Any) -> Any:
 
 def copied(model: Module, optimizer: Optimizer) -> tuple[Module, Optimizer]:
     """A copy of the model, and a copy of the optimizer that trains it."""
-    return copy.deepcopy((model, optimizer), {id(np): np})
+    return copy.deepcopy((model, optimizer))
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def epoch_record(trainer: Any, part: str = "validation") -> dict[str, Any]:
     return {
         **record,
         "lr": float(trainer.optimizer.param_groups[0]["lr"]),
-        "images_per_second": round(trainer.train_metrics.rate, 1),
+        "images_per_second": round(trainer.train_metrics.rate, 1),  # 0: an epoch of one step alone, which was compiled
         "seconds": round(trainer.seconds, 3),
         "complete": trainer.complete,
     }
@@ -56,10 +56,17 @@ class CSVLogger(Callback):
         self.path = Path(path)
 
     def start(self, trainer: Any) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
+        self._columns = trainer.history.dtype.names
         with atomic_file(self.path) as file:
-            file.write(_table([trainer.history.dtype.names, *trainer.history.tolist()]).encode())
+            file.write(_table([self._columns, *trainer.history.tolist()]).encode())
 
     def epoch(self, trainer: Any) -> None:
+        if trainer.history.dtype.names != self._columns:  # the first batch has shown which metrics there are
+            self._write(trainer)
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(_table([trainer.history[-1].tolist()]))
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from mulgil.autograd import no_grad
 from mulgil.nn import Module
+from mulgil.train.batch import call, prepared
 from mulgil.train.callbacks import never
+from mulgil.train.checks import check_loss, check_model, no_batches
 from mulgil.train.metrics import Meter, Metrics
 from mulgil.train.state import evaluating
 from mulgil.train.step import Loss, Step, device_of, make_step
+from mulgil.train.weighing import single
 
 __all__ = ["evaluate", "make_step", "train_epoch"]
 
@@ -35,25 +38,31 @@ def train_epoch(
     """
     device = device_of(model)
     model.train()
-    meter = Meter()
-    for inputs, targets in batches:
-        inputs, targets = inputs.to(device), targets.to(device)
+    meter = Meter(loss=getattr(step, "loss", None), preparing=getattr(step, "preparing", None))
+    for batch in batches:
+        inputs, targets = prepared(batch, device)
         logits, loss, *_ = step(inputs, targets)
         meter.add(logits, targets, loss)
         if on_batch is not None:
             on_batch(meter)
         if should_stop():
             break
+    if not meter.samples:
+        raise no_batches(1, batches)
     return meter.result()
 
 
 def evaluate(model: Module, batches: Iterable[Any], loss_fn: Loss) -> Metrics:
     """Loss, accuracy and predictions over `batches`, without training; the model's mode is as before afterwards."""
+    check_model(model)
+    check_loss(loss_fn)
     device = device_of(model)
-    meter = Meter(keep_predictions=True)
+    meter = Meter(keep_predictions=True, loss=loss_fn)
     with evaluating(model), no_grad():
-        for inputs, targets in batches:
-            inputs, targets = inputs.to(device), targets.to(device)
-            logits = model(inputs)
-            meter.add(logits, targets, loss_fn(logits, targets))
+        for batch in batches:
+            inputs, targets = prepared(batch, device)
+            logits = call(model, inputs)
+            meter.add(logits, targets, single(loss_fn(logits, targets)))
+    if not meter.samples:
+        raise no_batches(1, batches)
     return meter.result()

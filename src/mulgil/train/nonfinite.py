@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mulgil.autograd import Tensor
 from mulgil.backend import xp_of
+from mulgil.errors import NonFiniteError
 from mulgil.nn import Module
+from mulgil.train.batch import Inputs, call
+from mulgil.train.callbacks import Callback
 from mulgil.train.step import Loss
 
+if TYPE_CHECKING:
+    from mulgil.train.trainer import Trainer
+
 SHOWN = 12  # indices in the message; the error has them all
+PATIENCE = 50  # steps in a row that "skip" leaves out before it gives up
 
 
-def where_not_finite(model: Module, loss_fn: Loss, inputs: Tensor, targets: Tensor) -> str:
+def leave_out(trainer: Trainer, error: NonFiniteError, inputs: Inputs, targets: Tensor) -> None:
+    """Leave the step out, or raise the error with what is known about it. The update was not done; the caller puts back what forward
+    changed."""
+    trainer.skipped, trainer.in_a_row, trainer.outputs = trainer.skipped + 1, trainer.in_a_row + 1, {}
+    skips = trainer.on_nan == "skip" and trainer.in_a_row < PATIENCE
+    if skips and trainer.skipped > 1:
+        return
+    place = where_not_finite(trainer.model, trainer.loss, inputs, targets)
+    error.layer, error.step, error.indices = place or None, trainer.step, trainer.indices
+    error.rule = f"step {trainer.step} (epoch {trainer.epoch}, batch {trainer.batch}): {error.rule}"
+    error.got = "; ".join(part for part in (error.got, shown(trainer.indices, len(targets))) if part)
+    if skips:
+        warnings.warn(f"left out, as are such steps from now on: {error}", RuntimeWarning, stacklevel=7)
+        return
+    error.hint = 'lower the learning rate, or clip gradients; error.state is the run before this step; on_nan="skip" goes on without it'
+    raise error
+
+
+def tell(trainer: Trainer, error: NonFiniteError, called: Sequence[Callback]) -> None:
+    """Tell the callbacks; the trainer's state is that before the step."""
+    trainer.batch, trainer.step, trainer.skipped = trainer.batch - 1, trainer.step - 1, trainer.skipped - 1
+    error.state = trainer.state_dict()
+    for callback in called:
+        callback.nonfinite(trainer, error)
+
+
+def where_not_finite(model: Module, loss_fn: Loss, inputs: Inputs, targets: Tensor) -> str:
     """The first thing of a step that is not finite: inputs, a parameter, a layer's output, the loss, a parameter's gradient.
 
     Runs the step's forward and backward passes once more, eagerly; gradients are dropped afterwards. "" if all is finite now.
@@ -23,8 +58,9 @@ def where_not_finite(model: Module, loss_fn: Loss, inputs: Tensor, targets: Tens
         return _search(model, loss_fn, inputs, targets)
 
 
-def _search(model: Module, loss_fn: Loss, inputs: Tensor, targets: Tensor) -> str:
-    if not _finite(inputs):
+def _search(model: Module, loss_fn: Loss, inputs: Inputs, targets: Tensor) -> str:
+    parts = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else (inputs,)
+    if not all(map(_finite, parts)):
         return "the inputs"
     for name, parameter in model.named_parameters():
         if not _finite(parameter):
@@ -40,7 +76,7 @@ def _search(model: Module, loss_fn: Loss, inputs: Tensor, targets: Tensor) -> st
 
     hooks = [watch(name, module) for name, module in model.named_modules() if not list(module.children())]
     try:
-        logits = model(inputs)
+        logits = call(model, inputs)
         loss = loss_fn(logits, targets)
     finally:
         for hook in hooks:

@@ -19,29 +19,30 @@ LINES = 20  # epochs that a notebook shows
 class Progress(Callback):
     """Base of displays: `show(trainer, figures)` while an epoch runs, as often as is cheap, and `line(trainer, text)` after it.
 
-    part: what the second set of figures is called, "validation" or "test".
+    part: what the second set of figures is called, "validation" or "test". live: whether there is something to show in an epoch.
+    Neither the pace nor the time left counts what compiling takes.
     """
+
+    live = True
 
     def __init__(self, part: str = "validation"):
         self.part = part
         self._next = 0.0
 
     def start(self, trainer: Any) -> None:
-        self._start, self._steps, self._next, self._paced = time.perf_counter(), trainer.step, 0.0, False
+        self._start, self._steps, self._next = time.perf_counter() - trainer.preparing.seconds, trainer.step, 0.0
 
     def batch(self, trainer: Any) -> None:
         now = time.perf_counter()
-        if not self._paced:  # the first step, which may compile its kernels, says nothing of the others
-            self._start, self._steps, self._paced = now, trainer.step, True
-        if now < self._next:  # reading a meter costs time, on a GPU it even waits for it
+        if not self.live or now < self._next:  # reading a meter costs time, on a GPU it even waits for it
             return
         self.show(trainer, self._figures(trainer, now))
         end = time.perf_counter()
         self._next = end + max(INTERVAL, (end - now) / SHARE)
 
     def epoch(self, trainer: Any) -> None:
-        left = self._left(trainer, time.perf_counter()) if trainer.complete and trainer.epoch < trainer.epochs else 0.0
-        self.line(trainer, epoch_line(trainer, self.part) + (f"   {clock(left)} left" if left else ""))
+        left = self._left(trainer, time.perf_counter()) if trainer.complete and trainer.epoch < trainer.epochs else None
+        self.line(trainer, epoch_line(trainer, self.part) + ("" if left is None else f"   {clock(left)} left"))
 
     def show(self, trainer: Any, figures: str) -> None:
         """The epoch under way."""
@@ -52,28 +53,29 @@ class Progress(Callback):
     def _figures(self, trainer: Any, now: float) -> str:
         meter = trainer.meter
         values = "".join(f"  {name} {value:.4f}" for name, value in meter.values.items())
-        rate = meter.samples / max(meter.seconds, 1e-9)
-        left = f"  {clock(self._left(trainer, now))} left" if trainer.batches else ""
-        return f"loss {meter.loss:.4f}{values}  {rate:>9,.0f} images/s{left}"
+        left = self._left(trainer, now) if trainer.batches else None
+        told = "" if left is None else f"  {clock(left)} left"
+        return f"loss {meter.loss:.4f}{values}{speed(meter.rate, 9)}{told}"
 
-    def _left(self, trainer: Any, now: float) -> float:
-        """Seconds, by the pace since the first step of this fit."""
-        steps = trainer.step - self._steps
+    def _left(self, trainer: Any, now: float) -> float | None:
+        """Seconds, by the pace of this fit so far; None before there is one."""
+        steps, seconds = trainer.step - self._steps, now - self._start - trainer.preparing.seconds
+        if steps < 1 or seconds <= 0:
+            return None
         batches = trainer.batches or trainer.batch
         done = trainer.batch if trainer.in_epoch else batches
         ahead = (trainer.epochs - trainer.epoch) * batches + batches - done
-        return (now - self._start) / max(steps, 1) * ahead
+        return seconds / steps * ahead
 
 
 class PlainProgress(Progress):
     """A line an epoch: for files, pipes and CI."""
 
+    live = False
+
     def __init__(self, stream: TextIO | None = None, part: str = "validation"):
         super().__init__(part)
         self.stream = stream or sys.stdout
-
-    def batch(self, trainer: Any) -> None:
-        pass
 
     def line(self, trainer: Any, text: str) -> None:
         print(visible(text), file=self.stream, flush=True)
@@ -174,7 +176,12 @@ def epoch_line(trainer: Any, part: str = "validation") -> str:
 
     cut = "" if trainer.complete else "   (stopped)"
     both = figures("train", trainer.train_metrics) + figures(part, trainer.validation_metrics)
-    return f"epoch {number(trainer)}{both}   {trainer.train_metrics.rate:>7,.0f} images/s{cut}"
+    return f"epoch {number(trainer)}{both} {speed(trainer.train_metrics.rate, 7)}{cut}"
+
+
+def speed(rate: float, width: int) -> str:
+    """`   98,765 images/s`; nothing where nobody knows: an epoch of a single step that was compiled."""
+    return f"  {rate:>{width},.0f} images/s" if rate else ""
 
 
 def clock(seconds: float) -> str:

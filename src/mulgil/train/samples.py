@@ -12,7 +12,8 @@ from mulgil.backend import to_device
 from mulgil.data import DataLoader, TensorDataset
 from mulgil.data.sampler import RandomSampler, SequentialSampler
 from mulgil.errors import OptionError
-from mulgil.train.feed import EVAL_BATCH, as_input
+from mulgil.train.batch import as_input
+from mulgil.train.feed import EVAL_BATCH
 from mulgil.train.inputs import class_names
 
 

@@ -18,7 +18,7 @@ from mulgil.errors import MulgilError, OptionError
 from mulgil.nn import Module
 from mulgil.train.callbacks import Callback
 from mulgil.train.inputs import known
-from mulgil.train.metrics import Meter
+from mulgil.train.metrics import METRICS
 from mulgil.train.step import Kept, Step, device_of, make_evaluation, make_prediction, make_step
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Functions:
     def __init__(self, trainer: Trainer):
         self.trainer = trainer
         self.measuring: list[Callback] = []  # the callbacks whose `after_backward` gave a Tensor
+        self.reached: set[int] = set()  # ids of the parameters that had a gradient since the step was made
         self._made: dict[str, tuple[list[Any], Any]] = {}
 
     @property
@@ -48,7 +49,9 @@ class Functions:
     def renew(self) -> None:
         """Make the training step (again)."""
         t = self.trainer
-        self.step = make_step(t.model, t.optimizer, t.loss, self.compiled, t.on_nan != "ignore", self._after_backward(), self.assembly)
+        self.reached = set()
+        after = [*self._after_backward(), self._note_reached]
+        self.step = make_step(t.model, t.optimizer, t.loss, self.compiled, t.on_nan != "ignore", after, self.assembly, t.preparing)
         self._owned = self._arrays(t.optimizer, self.assembly)
 
     def what_forward_changes(self) -> Kept:
@@ -64,7 +67,8 @@ class Functions:
             self.renew()
 
     def evaluation(self) -> Step:
-        return self._get("evaluation", lambda: make_evaluation(self.trainer.model, self.trainer.loss, self.compiled))
+        t = self.trainer
+        return self._get("evaluation", lambda: make_evaluation(t.model, t.loss, self.compiled, t.preparing))
 
     def prediction(self) -> Any:
         return self._get("prediction", lambda: make_prediction(self.trainer.model, self.compiled))
@@ -80,6 +84,10 @@ class Functions:
         tensors = [*model.parameters(), *model.buffers()]
         more = [] if optimizer is None else [optimizer, optimizer.state, *self.trainer.callbacks]
         return [*(t.array for t in tensors), *(t.requires_grad for t in tensors), model, self.trainer.loss, assembly, *more]
+
+    def _note_reached(self) -> None:
+        """Called between backward and the update; of a compiled step only when it is traced, which tells of all its calls."""
+        self.reached.update(id(p) for p in self.trainer.model.parameters() if p.grad is not None)
 
     def _after_backward(self) -> list[Any]:
         self.measuring = []
@@ -153,7 +161,7 @@ def load(trainer: Trainer, state: Mapping[str, Any]) -> None:
     for name in POSITION:
         setattr(trainer, name, state["position"][name])
     trainer.history = trainer.history.with_columns(state["history"])
-    trainer.meter = Meter(trainer.metrics)
+    trainer.meter = trainer._meter()
     trainer.spent = float(state["seconds"])
     trainer.resume, trainer.cut = dict(state), None
     for callback, own in zip(keeping(trainer), state["callbacks"], strict=True):
@@ -185,6 +193,10 @@ def _check(trainer: Trainer, state: Mapping[str, Any]) -> None:
         rule = "load_state_dict: the callbacks that keep a state must be those of the run that was saved, in the same order"
         raise OptionError(rule, f"{', '.join(own) or 'none'}; saved: {', '.join(given) or 'none'}")
     columns = set(state["history"])
+    if trainer.usual and not len(trainer.history):  # nobody asked for metrics: those of the run that was saved
+        kept = [name.removeprefix("train_") for name in state["history"] if name.startswith("train_") and name != "train_loss"]
+        trainer.metrics = {name: METRICS[name] for name in kept if name in METRICS}
+        trainer.history = type(trainer.history).empty(trainer.metrics)
     if set(trainer.history.columns()) != columns:
         rule = "load_state_dict: the metrics must be those of the run that was saved"
         raise OptionError(rule, f"columns {', '.join(trainer.history.columns())}; saved: {', '.join(columns)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mulgil.autograd import Tensor, no_grad
@@ -15,10 +17,25 @@ from mulgil.data import Assembly
 from mulgil.nn import Module
 from mulgil.ops.guard import guard
 from mulgil.optim import Optimizer
+from mulgil.train import interrupt
+from mulgil.train.batch import Inputs, call, split
+from mulgil.train.checks import check_parts
+from mulgil.train.weighing import single
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[..., tuple]
 AfterBackward = Callable[[], Tensor | None]
+
+
+@dataclass
+class Preparing:
+    """What tracing and compiling took so far. Who measures how fast a loop is leaves it out.
+
+    seconds: of it. whole: how many calls were nothing else; the others ran once more, compiled.
+    """
+
+    seconds: float = 0.0
+    whole: int = 0
 
 
 def make_step(
@@ -29,19 +46,25 @@ def make_step(
     guarded: bool = False,
     after_backward: Sequence[AfterBackward] = (),
     assembly: Assembly | None = None,
+    preparing: Preparing | None = None,
 ) -> Step:
     """A training step: (inputs, targets) -> (logits, loss, ...), with the update done. compiled: through `mulgil.compile`.
+
+    inputs: a Tensor, or a tuple or dict of several, see `train.batch`.
 
     guarded: raise NonFiniteError, and update nothing, where the loss or a gradient is not finite.
     after_backward: functions that are called between backward and the update, such as
     `lambda: nn.utils.clip_grad_norm_(model.parameters(), 1.0)`; they are compiled with the rest. The Tensors that they return
     follow the loss.
     assembly: the step takes indices[batch] instead, puts the batch together itself, and returns the targets last.
+    preparing: where a compiled step notes what compiling took.
+    Raises OptionError where nothing could be learned: a loss that is a class, an optimizer of another model's parameters.
     """
+    check_parts(model, optimizer, loss_fn)
 
-    def step(inputs: Tensor, targets: Tensor) -> tuple:
-        logits = model(inputs)
-        loss = loss_fn(logits, targets)
+    def step(inputs: Inputs, targets: Tensor) -> tuple:
+        logits = call(model, inputs)
+        loss = single(loss_fn(logits, targets))
         optimizer.zero_grad()
         loss.backward()
         if guarded:
@@ -52,11 +75,13 @@ def make_step(
         return (logits, loss, *(value for value in more if value is not None))
 
     def gathering(indices: Tensor) -> tuple:
-        inputs, targets = assembly(indices)  # type: ignore[misc]
+        inputs, targets = split(assembly(indices))  # type: ignore[misc]
         return (*step(inputs, targets), targets)
 
     whole = step if assembly is None else gathering
-    return Replayed(whole, [model, optimizer], [assembly, loss_fn]) if compiled else whole
+    made = Replayed(whole, [model, optimizer], [assembly, loss_fn], preparing) if compiled else whole
+    made.loss = loss_fn  # type: ignore[union-attr]  # tells `train_epoch` what a batch weighs
+    return made
 
 
 def telling_gradients(model: Module) -> list[Any]:
@@ -72,23 +97,23 @@ def telling_gradients(model: Module) -> list[Any]:
     return [g for own in layers.values() for g in ([g for g in own if g.ndim < 2] or own)]
 
 
-def make_evaluation(model: Module, loss_fn: Loss, compiled: bool = False) -> Step:
+def make_evaluation(model: Module, loss_fn: Loss, compiled: bool = False, preparing: Preparing | None = None) -> Step:
     """(inputs, targets) -> (logits, loss), without gradients. The caller switches the model to `eval()`."""
 
-    def evaluation(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def evaluation(inputs: Inputs, targets: Tensor) -> tuple[Tensor, Tensor]:
         with no_grad():
-            logits = model(inputs)
-            return logits, loss_fn(logits, targets)
+            logits = call(model, inputs)
+            return logits, single(loss_fn(logits, targets))
 
-    return Replayed(evaluation, [model], [loss_fn]) if compiled else evaluation
+    return Replayed(evaluation, [model], [loss_fn], preparing) if compiled else evaluation
 
 
-def make_prediction(model: Module, compiled: bool = False) -> Callable[[Tensor], tuple]:
+def make_prediction(model: Module, compiled: bool = False) -> Callable[[Inputs], tuple]:
     """inputs -> (logits,), without gradients. The caller switches the model to `eval()`."""
 
-    def prediction(inputs: Tensor) -> tuple[Tensor]:
+    def prediction(inputs: Inputs) -> tuple[Tensor]:
         with no_grad():
-            return (model(inputs),)
+            return (call(model, inputs),)
 
     return Replayed(prediction, [model]) if compiled else prediction
 
@@ -98,21 +123,36 @@ class Replayed:
 
     `Compiled` runs the first call of each signature eagerly, under its recorder; eager arithmetic may round otherwise. Here that
     call is taken back and replayed. It stands only where it made an optimizer's state: that is a run's first step, resumed or not.
-    unchanged: what the function reads and never writes.
+    unchanged: what the function reads and never writes. preparing: where it notes what compiling took.
+
+    An interrupt while it compiles takes the call back, too: then `error.taken_back` is True.
     """
 
-    def __init__(self, function: Callable, state: list[Any], unchanged: Sequence[Any] = ()):
+    def __init__(self, function: Callable, state: list[Any], unchanged: Sequence[Any] = (), preparing: Preparing | None = None):
         self.compiled, self.state = compile(function, state=[*state, *unchanged]), state
+        self.preparing = Preparing() if preparing is None else preparing
 
-    def __call__(self, *tensors: Tensor) -> Any:
+    def __call__(self, *tensors: Any) -> Any:
         call = Call(tensors, {})
         plan = self.compiled.find(call)
-        if plan is not None:
-            return self.compiled.run(plan, call)
-        before = Snapshot(self.state)
-        result = self.compiled.first(call)
-        plan = self.compiled.find(call)
-        return self.compiled.run(plan, call) if plan is not None and before.restore() else result
+        return self._first(call) if plan is None else self.compiled.run(plan, call)
+
+    def _first(self, call: Call) -> Any:
+        if interrupt.asked() and not any(isinstance(owner, Optimizer) for owner in self.state):
+            return self.compiled.function(*call.args)  # the last evaluation of a run that ends: nobody waits for kernels now
+        began, before = time.perf_counter(), Snapshot(self.state)
+        try:
+            with interrupt.at_once():
+                result = self.compiled.first(call)
+                plan = self.compiled.find(call)
+                again = plan is not None and before.restore()
+        except (KeyboardInterrupt, SystemExit) as error:
+            before.take_back()
+            error.taken_back = True  # type: ignore[union-attr]
+            raise
+        self.preparing.seconds += time.perf_counter() - began
+        self.preparing.whole += not again
+        return self.compiled.run(plan, call) if again else result
 
 
 class Kept:
@@ -134,6 +174,7 @@ class Snapshot:
 
     def __init__(self, state: list[Any]):
         self.state, self._entries = state, _entries(state)
+        self._known_state = [(owner, set(owner.state)) for owner in state if isinstance(owner, Optimizer)]
         self.kept = Kept(arrays_of(state), random=True)
         infos = [owner.info for owner in state if isinstance(owner, Module) and isinstance(owner.info, dict)]
         self.known = [(info, copy.deepcopy(info)) for info in infos if "input_range" in info]  # at a run's first step it is learned
@@ -142,11 +183,19 @@ class Snapshot:
         """Put everything back in place; False, and nothing done, if an optimizer has made new state since."""
         if _entries(self.state) != self._entries:
             return False
+        self.take_back()
+        return True
+
+    def take_back(self) -> None:
+        """Put everything back, and forget the state that optimizers have made since."""
+        if _entries(self.state) != self._entries:
+            for owner, before in self._known_state:
+                for p in [p for p in owner.state if p not in before]:
+                    del owner.state[p]
         self.kept.restore()
         for info, known in self.known:
             info.clear()
             info.update(known)
-        return True
 
 
 def _entries(state: list[Any]) -> int:
