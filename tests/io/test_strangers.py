@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -525,3 +526,21 @@ def test_pictures_take_names_for_names(tmp_path: Path) -> None:
     plot.save_png(figure, tmp_path / "x.png")
     plot.save_png(plot.confusion(np.eye(3, dtype=int), names), tmp_path / "y.png")
     assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_one_place_writes_to_the_screen() -> None:
+    """In the command line all goes through cli/screen.py, which shows what a terminal would obey."""
+    from mulgil import cli
+
+    for path in Path(cli.__file__).parent.glob("*.py"):
+        found = re.findall(
+            r"\bclick\.s?echo\(|\bprint\((?!.*screen)|\bConsole\(", re.sub(r"\bscreen\.print\(|console\(\)\.print\(", "", path.read_text())
+        )
+        assert not found or path.name == "screen.py", (path.name, found)
+
+
+def test_charts_of_a_terminal(tmp_path: Path) -> None:
+    from mulgil.plot.terminal import chart
+
+    text = chart("\x1b[2Jloss", ([0.0, 1.0, 2.0, 1e308], [1e308, -1e308, 3.0, float("nan")]), [])
+    assert "\x1b" not in text and "\\x1b[2Jloss" in text

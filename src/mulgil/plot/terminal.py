@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.errors import visible
+
 # the dots of a Braille letter, by row and column, as bits above U+2800
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+LARGEST = 1e300  # differences of larger numbers overflow
 LABEL = 9  # letters for the numbers at the left
 
 
@@ -20,7 +23,7 @@ def chart(
     line: (x, y). marks: (letter, x, y), drawn over it. width: of the whole, in letters. Values that are not finite are left out.
     braille: fine dots; otherwise full stops, for terminals that have no Unicode.
     """
-    columns = max(4, width - LABEL - 1)
+    title, columns = visible(title), max(4, width - LABEL - 1)
     curves = [_finite(*line), *(_finite(x, y) for _, x, y in marks)]
     all_x, all_y = (np.concatenate([curve[i] for curve in curves]) for i in (0, 1))
     if not len(all_x):
@@ -41,7 +44,7 @@ def chart(
 
 def _finite(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    kept = np.isfinite(x) & np.isfinite(y)
+    kept = (abs(x) < LARGEST) & (abs(y) < LARGEST)  # and none that is not a number
     return x[kept], y[kept]
 
 

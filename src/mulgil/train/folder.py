@@ -204,7 +204,14 @@ class RunLog(Callback):
         return {"records": list(self.records), "times": list(self.times)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.records[:], self.times[:] = state["records"], state["times"]
+        rows = state["records"], state["times"]
+        if not all(isinstance(part, list) and all(map(_is_row, part)) for part in rows):
+            raise OptionError("a run's log must be rows of numbers", "other values in the checkpoint", "start the run anew")
+        self.records[:], self.times[:] = rows
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(number, (int, float)) for number in value.values())
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from mulgil.train.report import write_report
 from mulgil.train.sources import Source, load_source
 from mulgil.train.trainer import Trainer
 
+FIGURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 POSITIVE = ("epochs", "batch_size", "lr", "keep")
 TEST = "test"  # what the second set is called in files and on the screen: recipes are validated on the test set
 
@@ -104,6 +105,8 @@ class Run:
     def _go_on(self, folder: RunFolder, state: dict[str, Any]) -> None:
         try:
             self.trainer.load_state_dict(state)
+            if missing := [name for name in FIGURES if any(name not in row for row in self.records)]:
+                raise OptionError("each epoch of a run's log has its figures", f"no {', '.join(missing)}")
         except (MulgilError, KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError) as error:
             rule = "a checkpoint goes with the model and the optimizer that it was made with"
             hint = "was config.json edited? else start the run anew, in another folder"
@@ -179,7 +182,7 @@ class Run:
             "data": self.source.name,
             "seed": self.options.seed,
             "epochs": len(self.records),
-            **{name: last[name] for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")},
+            **{name: last[name] for name in FIGURES},
             "seconds": round(self.trainer.seconds, 3),
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "interrupted": self.interrupted,
@@ -200,12 +203,11 @@ class Run:
         """
         summary = self.summary()
         kept = ("recipe", "data", "seed", "epochs", "train_images", "batch_size", "optimizer", "settings")
-        figures = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
         return {
             "classes": list(self.source.classes),
             "image_shape": list(self.source.image_shape),
             "preprocessing": as_json(self.recipe.transform),
-            "training": {name: summary[name] for name in (*kept, *figures)},
+            "training": {name: summary[name] for name in (*kept, *FIGURES)},
         }
 
 
