@@ -1,4 +1,4 @@
-"""Numba's compiler with the switches that the kernels need, down to machine code; and the exponential that vectorises.
+"""Numba's compiler with the switches that the kernels shaped by hand need, down to machine code.
 
 FAST: sums may be reordered, which vectorising them takes; but NaN and infinity stay what they are.
 error_model="numpy": a division needs no branch.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,76 +22,7 @@ from mulgil.native.loader import Argument, Spec
 FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 
-@cache
-def mathematics() -> dict[str, Any]:
-    """The names that generated kernels use beside NumPy's.
-
-    exp for float32 is arithmetic (n = round(x / ln 2), a polynomial, and n added to the exponent's bits), so that LLVM
-    vectorises the loop around it; the library's is a call an element. Within 2 ulp; x is first limited to [-87.3, 88.7],
-    where the result is 1.2e-38 and 3.3e38. tanh for float32 likewise: a polynomial near zero, 1 - 2 / (exp(2x) + 1) elsewhere.
-    Source of the coefficients: S. Moshier, Cephes, expf and tanhf.
-    """
-    import math
-
-    import numba
-    from llvmlite import ir
-    from numba import extending
-    from numba.core import types
-    from numba.np.arrayobj import make_array, populate_array
-
-    f32 = np.float32
-
-    intrinsic: Any = extending.intrinsic
-
-    @intrinsic
-    def bits_to_float(typing: Any, n: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return builder.bitcast(args[0], ir.FloatType())
-
-        return types.float32(types.int32), codegen
-
-    @intrinsic
-    def flat(typing: Any, array: Any) -> Any:
-        """The elements of a contiguous array as one row; `reshape` would bring checks and reference counts into the loops."""
-        row = types.Array(array.dtype, 1, "C")
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            source, result = make_array(array)(context, builder, args[0]), make_array(row)(context, builder)
-            populate_array(result, source.data, [source.nitems], [source.itemsize], source.itemsize, None)
-            return result._getvalue()
-
-        return row(array), codegen
-
-    inline = numba.njit(fastmath=FAST, error_model="numpy", inline="always")
-
-    @inline
-    def exp32(x):
-        x = min(max(x, f32(-87.3)), f32(88.7))
-        n = np.floor(x * f32(1.44269504088896341) + f32(0.5))
-        r = x - n * f32(0.693359375) + n * f32(2.12194440e-4)
-        p = f32(1.9875691500e-4)
-        p = p * r + f32(1.3981999507e-3)
-        p = p * r + f32(8.3334519073e-3)
-        p = p * r + f32(4.1665795894e-2)
-        p = p * r + f32(1.6666665459e-1)
-        p = p * r + f32(5.0000001201e-1)
-        p = p * r * r + r + f32(1)
-        return p * bits_to_float(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
-
-    @inline
-    def tanh32(x):
-        z = x * x
-        p = f32(-5.70498872745e-3)
-        p = p * z + f32(2.06390887954e-2)
-        p = p * z + f32(-5.37397155531e-2)
-        p = p * z + f32(1.33314422036e-1)
-        p = p * z + f32(-3.33332819422e-1)
-        near = p * z * x + x
-        far = f32(1) - f32(2) / (exp32(f32(2) * abs(x)) + f32(1))
-        return near if abs(x) < f32(0.625) else (far if x > f32(0) else -far)
-
-    names = {"np": np, "math": math, "f32": f32, "f64": np.float64, "i64": np.int64}
-    return {**names, "exp32": exp32, "tanh32": tanh32, "flat": flat}
+NAMES = {"np": np, "f32": np.float32, "f64": np.float64, "i64": np.int64}  # what generated kernels use beside vectors
 
 
 def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
@@ -105,7 +35,7 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
     from numba.core.compiler_lock import global_compiler_lock
     from numba.np.numpy_support import from_dtype
 
-    scope = dict(mathematics())
+    scope: dict[str, Any] = dict(NAMES)
     if spec.vectors:
         from mulgil.native.vector import vectors
 

@@ -47,7 +47,7 @@ class Spec:
 
     Attributes:
         source: LLVM's language that defines `@body(array, ...)`; or Python that defines `kernel(a0, a1, ...)` with the names of
-            `jit.mathematics`. It takes arrays and returns nothing.
+            `jit.NAMES`. It takes arrays and returns nothing.
         arguments: one for each parameter.
         vectors: (dtype, lanes) for a source that uses the names of `vector.vectors`; it may also use LANES, and real and
             dtype for the type of their elements.
