@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import random
 import threading
 import warnings
@@ -14,7 +15,7 @@ import pytest
 
 import mulgil
 from mulgil import Tensor, nn
-from mulgil.errors import TraceError
+from mulgil.errors import GradientError, TraceError
 
 
 class Kind(enum.Enum):
@@ -406,3 +407,82 @@ def test_the_mode_of_gradients_belongs_to_the_signature():
         equal(f(X), X * 2)
         with mulgil.no_grad():
             equal(f(X), X * 3)
+
+
+class Kinds:
+    factor = 2.0
+
+    @staticmethod
+    @mulgil.compile(strict=True)
+    def plain(x):
+        return x * 2
+
+    @classmethod
+    @mulgil.compile(strict=True)
+    def of_class(cls, x):
+        return x * cls.factor
+
+
+def test_methods_of_classes(monkeypatch):
+    for factor in (2.0, 2.0, 3.0, 3.0):
+        monkeypatch.setattr(Kinds, "factor", factor)
+        equal(Kinds().of_class(X), X * factor)
+        equal(Kinds.plain(X), X * 2)
+
+
+class Callable:
+    def __init__(self):
+        self.model, self.scale = nn.Linear(6, 2).double(), 1.0
+
+    def __call__(self, x):
+        return self.model(x[None]) * self.scale
+
+
+def test_whatever_can_be_called():
+    instance, model = Callable(), nn.Linear(6, 2).double()
+    for function in (instance, functools.partial(lambda m, x: m(x[None]) * 2, model), instance.__call__):
+        compiled = mulgil.compile(function, strict=True)
+        for scale in (1.0, 1.0, 2.0, 2.0):
+            instance.scale = scale
+            equal(compiled(X).detach(), function(X).detach())
+        assert None not in compiled.programs.values()
+    compiled = mulgil.compile(model.forward, strict=True)
+    for weight in (1.0, 2.0):
+        model.weight.data = Tensor(np.full((2, 6), weight))
+        for _ in range(2):
+            equal(compiled(X[None]).detach(), model(X[None]).detach())
+
+
+def test_many_instances_have_plans_and_functions_made_at_each_call_have_not():
+    holders = [Holder() for _ in range(12)]
+    for _ in range(2):
+        for h in holders:
+            equal(h.predict(X).detach(), h.eager(X).detach())
+    compiled = mulgil.compile(lambda x, g: g(x))
+    with pytest.warns(UserWarning, match="make functions and objects once") as seen:
+        for i in range(40):
+            equal(compiled(X, lambda z, i=i: z * i), X * i)
+    assert len(seen) == 1 and len(compiled.programs) <= 33
+
+
+def test_second_derivatives_through_a_compiled_function_are_refused_at_each_call():
+    w = nn.Parameter(np.ones(6))
+    compiled = mulgil.compile(lambda x: (w * x).sum(), state=[w], strict=True)
+    for _ in range(3):
+        with pytest.raises(GradientError, match="no second derivative"):
+            mulgil.grad(compiled(X) ** 2, w, create_graph=True)
+
+
+def test_verify_of_a_method():
+    class Checked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(6, 2).double()
+
+        @mulgil.compile(strict=True, verify=2)
+        def predict(self, x):
+            return self.inner(x[None])
+
+    m = Checked()
+    for _ in range(4):
+        equal(m.predict(X).detach(), m.inner(X[None]).detach())

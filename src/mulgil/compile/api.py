@@ -152,7 +152,9 @@ class Compiled(Generic[P, R]):
         with self._lock:
             plan = self.find(call)
             if plan is None:
-                return self._traced(call, self._current[call.ids])
+                if not self._refused(call, self._current[call.ids]):
+                    return self._traced(call, self._current[call.ids])
+                plan = Plan(None)
         return self.run(plan, call)
 
     def _roots(self, call: Call) -> tuple[list[tuple[str, Any]], Any]:
@@ -161,26 +163,34 @@ class Compiled(Generic[P, R]):
 
     def _owners(self, call: Call) -> list[Any]:
         """Who may own arrays that outlive a call."""
-        return [self.state, *call.objects, getattr(self.function, "__self__", None)]
+        bare = getattr(self.function, "func", self.function)  # of a partial
+        return [self.state, *call.objects, getattr(bare, "__self__", bare), getattr(self.function, "args", None)]
 
     def _look(self, call: Call) -> World:
         """What is so now."""
         with self._lock:
             world = World(*self._roots(call))
-            known = self._known.pop(world.key, None)
+            known = self._known.pop((call.ids, world.key), None)
             if known is not None:
                 world.plans, world.recent, world.serves = known.plans, known.recent, known.serves
             for key in [key for key, w in self._known.items() if not w.plans]:
                 del self._known[key]
-            self._known[world.key] = world
+            self._known[call.ids, world.key] = world
             self._current.pop(call.ids, None)
             self._current[call.ids] = world
-            for kept in (self._known, self._current):
-                if len(kept) > MANY + 1:
-                    kept.popitem(last=False)
+            if len(self._current) > LIMIT:
+                self._forget(self._current.popitem(last=False)[0], 0)
+            self._forget(call.ids, MANY + 1)
             return world
 
-    def _traced(self, call: Call, world: World) -> Any:
+    def _forget(self, ids: tuple, left: int) -> None:
+        """Of what is known for these objects among the arguments, keep but the newest."""
+        keys = [key for key in self._known if key[0] == ids]
+        for key in keys[: max(0, len(keys) - left)]:
+            del self._known[key]
+
+    def _refused(self, call: Call, world: World) -> bool:
+        """Whether a call gets no plan, whatever the function does; says so once."""
         try:
             call.refuse_arrays()
             self._refuse_the_restless(call, world)
@@ -188,7 +198,10 @@ class Compiled(Generic[P, R]):
             if self.strict:
                 raise
             self._warn(error)
-            return self.function(*call.args, **call.kwargs)
+            return True
+        return False
+
+    def _traced(self, call: Call, world: World) -> Any:
         trace = Trace(self.function, call, world)
         later = self._look(call)
         key = call.key, call.aliases
@@ -229,13 +242,12 @@ class Compiled(Generic[P, R]):
         if call.coarse is not None:
             alike = sum(plan.coarse == call.coarse for plans in world.plans.values() for plan in plans)
             if alike >= MANY:
-                raise TraceError(
-                    "compile: each number, function or object among the arguments makes a plan of its own",
-                    f"{alike + 1} different ones",
-                    "pass a number that varies as a tensor: mulgil.tensor(0.5)",
-                )
-        served = [w for w in self._known.values() if w.plans and not w.serves]
-        if len(served) >= MANY and world not in served:
+                raise too_many(f"{alike + 1} different ones")
+        unused = [(ids, w) for (ids, _), w in self._known.items() if w.plans and not w.serves and w is not world]
+        served = [w for ids, w in unused if ids == call.ids]
+        if len(unused) >= LIMIT // 2:
+            raise too_many("plans that nothing has used since they were made")
+        if len(served) >= MANY:
             changed = next(iter(served[-1].difference(world)), "the state")
             raise TraceError(
                 "compile: of what a step reads only lr, momentum and the first of betas may change from step to step",
@@ -250,6 +262,11 @@ class Compiled(Generic[P, R]):
             self._said.add(kind)
             name = getattr(self, "__name__", type(self.function).__name__)
             warnings.warn(f"{name} runs eagerly, because it cannot be compiled.\n{error}", stacklevel=user_level())
+
+
+def too_many(got: str) -> TraceError:
+    rule = "compile: each number, function or object among the arguments makes a plan of its own"
+    return TraceError(rule, got, "pass a number that varies as a tensor: mulgil.tensor(0.5); make functions and objects once")
 
 
 def user_level() -> int:

@@ -102,8 +102,9 @@ class Trace:
         return plan
 
     def sealed(self) -> Any:
-        """The result as later calls will give it: what was differentiated inside has no graph any more."""
-        return mapped(self.result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
+        """The result as later calls will give it: one op behind what is differentiated outside, no graph behind what was inside."""
+        result = self.result if self.twins.leaves else self.twins.connected(self.result)
+        return mapped(result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
 
     def _outside(self, plan: Plan, back: WayBack, halves: tuple, tensors: dict[int, Tensor], more: int) -> Halves:
         first, second, again, state = halves

@@ -159,7 +159,7 @@ class Survey:
             self.facts.setdefault(path, ("as", self._seen[id(x)]))
             if id(x) in self._objects:
                 self._object(self._seen[id(x)], x, names, plain)
-            elif isinstance(x, (Module, Optimizer)):
+            elif isinstance(x, (Module, Optimizer)) or (isinstance(x, (ModuleType, type)) and not is_library(x)):
                 self._named(self._seen[id(x)], x, names, plain)
             elif isinstance(x, (list, tuple, dict)) and len(x) <= LONG:
                 for value in x.values() if isinstance(x, dict) else x:

@@ -98,9 +98,7 @@ class Twins:
         """What was computed from the leaves, connected with the originals instead."""
         made: dict[int, Tensor] = {}
         mapped(result, lambda t: made.setdefault(id(t), t))
-        for twin in self.leaves.values():
-            made.pop(id(twin), None)
-        results = list(made.values())
+        results = [t for t in made.values() if t.node is not None]
         ends = open_ends(results)
         nodes = reachable([results[i].node for i in ends])  # type: ignore[misc]
         leaves = {id(leaf): leaf for node in nodes for leaf in node.links if isinstance(leaf, Tensor)}
@@ -108,7 +106,7 @@ class Twins:
         new: dict[int, Tensor] = dict(back)
         if ends:
             inputs = [back.get(key, leaf) for key, leaf in leaves.items()]
-            joined_up = joined("first call", Eager(results, ends, list(leaves.values())), inputs, ends)
+            joined_up = joined("step", Eager(results, ends, list(leaves.values())), inputs, ends)
             new |= {id(t): now for t, now in zip(results, joined_up, strict=True)}
         return mapped(result, lambda t: new.get(id(t), t))
 

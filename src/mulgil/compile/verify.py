@@ -18,7 +18,7 @@ from mulgil.errors import MulgilError
 def verified(compiled: Any, plan: Plan, call: Call) -> Any:
     """Replay, then run eagerly from the same state, and compare results, state, arguments and gradients. Returns the eager results."""
     plan.verify -= 1
-    world = compiled._current[call.objects]
+    world = compiled._current[call.ids]
     leaves = [t for t in (*world.tensors.values(), *call.tensors) if t.node is None and t.array is not None]
     arrays = [*arrays_of([compiled.state, *call.objects]), *(t.array for t in call.tensors)]
     before = [a.copy() for a in arrays]
