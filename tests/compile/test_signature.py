@@ -66,7 +66,7 @@ def equal(mine, eager):
     assert type(mine) is type(eager)
     if isinstance(mine, Tensor):
         assert mine.shape == eager.shape and mine.dtype == eager.dtype
-        np.testing.assert_allclose(mine.array, eager.array, rtol=1e-6 if mine.dtype == np.float32 else 1e-10)
+        np.testing.assert_allclose(mine.array, eager.array, rtol=1e-6 if mine.dtype == np.float32 else 1e-10, atol=1e-12)
     elif isinstance(mine, dict):
         assert list(mine) == list(eager)
         equal(list(mine.values()), list(eager.values()))
