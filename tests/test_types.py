@@ -487,6 +487,8 @@ def test_an_unknown_name_is_an_error_with_a_hint(name: str, hint: str) -> None:
 ANY = {
     "apply": "an op may have one output or several, of Tensors or of arrays",
     "Function.__call__": "as apply",
+    "Function.apply": "as apply",
+    "Tensor.apply_static": "as apply",
     "Function.forward": "an op's arguments are its own",
     "Function.backward": "as forward",
     "Module.forward": "a model's arguments are its own",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd.engine import Node, is_grad_enabled
+from mulgil.autograd.static import apply_static
 from mulgil.backend import NUMBERS, default_dtype, device_of, xp_of
 from mulgil.errors import DeviceError, DTypeError
 from mulgil.ops.elementwise import Cast
@@ -23,6 +24,8 @@ RANKS = {"b": 0, "u": 1, "i": 1, "f": 2}
 def call(kind: Any, op: Function, inputs: Any) -> Any:
     """`op` applied to Tensors, arrays and Python numbers: a Tensor, or a tuple of Tensors for several outputs."""
     if not op.takes_context:
+        if op.static:
+            return apply_static(kind, type(op), tuple(inputs))
         op = BookFunction(op, kind)
     tensors = [x if isinstance(x, kind) or type(x) in NUMBERS else x.item() if isinstance(x, np.generic) else kind(x) for x in inputs]
     if op.promotes or op.floating:

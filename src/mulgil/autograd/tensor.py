@@ -16,6 +16,7 @@ from mulgil.autograd.engine import Node, held_bytes, is_grad_enabled, no_grad, w
 from mulgil.autograd.methods import Methods
 from mulgil.autograd.protocol import NumpyProtocol, PythonProtocol
 from mulgil.autograd.record import call
+from mulgil.autograd.static import apply_static
 from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops.elementwise import Add, Copy
@@ -137,6 +138,10 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
     def apply_function(self, op: Function, inputs: Sequence[Any]) -> Any:
         """What `op(*inputs)` does for Tensors: compute, and record where gradients are wanted. A Tensor, or a tuple of them."""
         return call(Tensor, op, inputs)
+
+    def apply_static(self, function: type[Function], arguments: Sequence[Any]) -> Any:
+        """What `function.apply(*arguments)` does for a Function in PyTorch's form."""
+        return apply_static(Tensor, function, tuple(arguments))
 
     def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add d(self)/d(leaf) to the `.grad` of every leaf that requires one.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mulgil.backend import xp_of
+from mulgil.errors import DTypeError
 
 Array = Any  # numpy.ndarray, cupy.ndarray or a weak Python number
 
@@ -40,6 +41,17 @@ def observed(observer: Any) -> Iterator[None]:
         watching.remove(observer)
         if not watching:
             del _observers[get_ident()]
+
+
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """Let nobody see the calls of this thread within the block: they are one call's own business."""
+    watching = _observers.pop(get_ident(), None)
+    try:
+        yield
+    finally:
+        if watching is not None:
+            _observers[get_ident()] = watching
 
 
 def tell(event: str, *facts: Any) -> None:
@@ -74,7 +86,8 @@ class Function:
 
     `forward(ctx, *arrays)` returns an array or a tuple of arrays; `backward(ctx, *output_gradients)` returns one gradient
     (or None) for each input. Both are written over `ctx.xp` and never change their arguments. Broadcasting is undone by
-    the engine. The shorter form of the books, `forward(self, x)` with `self.inputs` in `backward(self, gy)`, works too.
+    the engine. The shorter form of the books, `forward(self, x)` with `self.inputs` in `backward(self, gy)`, works too, and so
+    does PyTorch's: static methods `forward(ctx, x, *settings)` and `backward(ctx, gy)` on Tensors, called by `MyFunction.apply(x)`.
 
     Example:
         >>> class ReLU(Function):
@@ -126,12 +139,15 @@ class Function:
     early: ClassVar[bool] = False
     kind: ClassVar[type]
     takes_context: ClassVar[bool] = True
+    static: ClassVar[bool] = False  # in PyTorch's form
 
     def __init_subclass__(cls) -> None:
         own = {name for name in vars(cls) if not name.startswith("__")}
         if "forward" in own:
-            code = vars(cls)["forward"].__code__
-            cls.takes_context = code.co_varnames[1 : code.co_argcount][:1] == ("ctx",)
+            forward = vars(cls)["forward"]
+            cls.static = isinstance(forward, staticmethod)
+            code = getattr(forward, "__func__", forward).__code__
+            cls.takes_context = not cls.static and code.co_varnames[1 : code.co_argcount][:1] == ("ctx",)
         ours, families = _is_ours(cls), [base for base in cls.__mro__[1:] if base not in (Function, object)]
         changed = any(name in vars(base) for base in families for name in own - FACTS) or (len(cls.__bases__) > 1 and not ours)
         for fact, usual in ABOUT_TEXT.items():
@@ -159,17 +175,29 @@ class Function:
         """
         return _overwrite(self, ctx, arrays)
 
+    @classmethod
+    def apply(cls, *inputs: Any) -> Any:
+        """Call a Function in PyTorch's form (static forward and backward). Of another form: the same as `cls()(*inputs)`."""
+        if not cls.static:
+            return cls()(*inputs)
+        for x in inputs:
+            if hasattr(x, "apply_static"):
+                return x.apply_static(cls, inputs)
+        raise DTypeError(f"{cls.__name__}.apply: at least one argument must be a Tensor", ", ".join(type(x).__name__ for x in inputs))
+
     def __call__(self, *inputs: Any) -> Any:
         """Apply to Tensors (recorded, gives Tensors), or compute at once on plain arrays, as inside another op's text."""
         for x in inputs:
             if hasattr(x, "apply_function"):
                 return x.apply_function(self, inputs)
+        if self.static:
+            return self.apply(*inputs)
         return self.forward(Context(xp_of(inputs[0])), *inputs) if self.takes_context else self.forward(*inputs)
 
 
 TEXT = ("elementwise", "view", "combine", "averages", "twice", "composed", "raises", "shape_only", "early")
 ABOUT_TEXT = {name: vars(Function)[name] for name in TEXT}
-FACTS = {*ABOUT_TEXT, "floating", "promotes", "inplace", "pure", "takes_context"}
+FACTS = {*ABOUT_TEXT, "floating", "promotes", "inplace", "pure", "takes_context", "static"}
 
 
 def _is_ours(cls: type) -> bool:
