@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeGuard, overload
@@ -11,7 +12,7 @@ import numpy as np
 from mulgil.autograd.engine import no_grad
 from mulgil.autograd.tensor import Tensor, as_tensor, holds_gradient
 from mulgil.backend import Generator, default_dtype, default_generator
-from mulgil.errors import OptionError
+from mulgil.errors import DTypeError, OptionError
 from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 __all__ = [
@@ -72,7 +73,11 @@ def full(
     """A Tensor of shape `size`, every element `fill_value`."""
     if dtype is None and isinstance(fill_value, float):
         dtype = default_dtype()
-    return Tensor(np.full(size, fill_value, dtype), requires_grad, device=device)
+    try:
+        array = np.full(size, fill_value, dtype)
+    except OverflowError:
+        raise DTypeError(f"full: {np.dtype(dtype)} does not hold this number", repr(fill_value), "another dtype=") from None
+    return Tensor(array, requires_grad, device=device)
 
 
 def zeros(
@@ -96,37 +101,63 @@ def empty(
     return Tensor(np.empty(_shape(size), dtype or default_dtype()), requires_grad, device=device)
 
 
-def full_like(x: Tensor, fill_value: float, dtype: DTypeLike | None = None) -> Tensor:
+def full_like(
+    x: Tensor, fill_value: float, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """`full` with the shape, dtype and device of x."""
-    return full(x.shape, fill_value, dtype or x.dtype, x.device)
+    return full(x.shape, fill_value, dtype or x.dtype, device or x.device, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: DTypeLike | None = None) -> Tensor:
+def zeros_like(x: Tensor, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False) -> Tensor:
     """Zeros with the shape, dtype and device of x."""
-    return full_like(x, 0, dtype)
+    return full_like(x, 0, dtype, device, requires_grad)
 
 
-def ones_like(x: Tensor, dtype: DTypeLike | None = None) -> Tensor:
+def ones_like(x: Tensor, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False) -> Tensor:
     """Ones with the shape, dtype and device of x."""
-    return full_like(x, 1, dtype)
+    return full_like(x, 1, dtype, device, requires_grad)
 
 
-def arange(start: float, end: float | None = None, step: float = 1, dtype: DTypeLike | None = None) -> Tensor:
+def arange(
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    dtype: DTypeLike | None = None,
+    device: DeviceLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """start, start + step, ... up to, without, end; `arange(n)` counts from 0."""
     start, end = (0, start) if end is None else (start, end)
+    if not step:
+        raise OptionError("arange: the step must not be 0", repr(step))
     if dtype is None and any(isinstance(v, float) for v in (start, end, step)):
         dtype = default_dtype()
-    return Tensor(np.arange(start, end, step, dtype))  # type: ignore[call-overload]
+    try:
+        if dtype is not None and np.dtype(dtype).kind in "iu":  # PyTorch converts the limits, not what lies between
+            limits = (int(end), int(start), int(step)) if np.dtype(dtype) == np.int64 else (end, start, step)
+            count = max(0, math.ceil((limits[0] - limits[1]) / limits[2]))
+            start, end, step = int(start), int(start) + count * int(step), int(step)
+        counted = np.arange(start, end, step, dtype)  # type: ignore[call-overload, misc]
+    except OverflowError:
+        raise DTypeError(f"arange: {np.dtype(dtype)} does not hold these numbers", f"{start}, {end}, {step}", "another dtype=") from None
+    return Tensor(counted, requires_grad, device=device)
 
 
-def linspace(start: float, end: float, steps: int, dtype: DTypeLike | None = None) -> Tensor:
-    """`steps` evenly spaced numbers from start to end, both included."""
-    return Tensor(np.linspace(start, end, steps, dtype=dtype or default_dtype()))
+def linspace(
+    start: float, end: float, steps: int, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included; of an integer dtype without their fractions."""
+    first, last = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
+    if dtype is not None and np.dtype(dtype).kind in "iu":
+        first, last = int(first), int(last)
+    return Tensor(np.linspace(first, last, steps).astype(dtype or default_dtype()), requires_grad, device=device)
 
 
-def eye(n: int, m: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+def eye(
+    n: int, m: int | None = None, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
+) -> Tensor:
     """Ones on the diagonal of an [n, m] matrix (m = n if left out), zeros elsewhere."""
-    return Tensor(np.eye(n, m, dtype=dtype or default_dtype()))
+    return Tensor(np.eye(n, m, dtype=dtype or default_dtype()), requires_grad, device=device)
 
 
 def _source(generator: Generator | None) -> np.random.Generator:

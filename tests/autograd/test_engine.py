@@ -12,7 +12,7 @@ import pytest
 
 import mulgil
 from mulgil import Function, Tensor, cuda
-from mulgil.errors import DTypeError, GradientError, ShapeError
+from mulgil.errors import DTypeError, GradientError, OptionError, ShapeError
 
 
 def leaf(*values: float) -> Tensor:
@@ -437,3 +437,61 @@ def test_gradcheck_finds_a_wrong_gradient_and_refuses_float32():
     assert not mulgil.gradcheck(lambda x: Wrong()(x), leaf(1.0, 2.0), raise_exception=False)
     with pytest.raises(DTypeError, match="float64"):
         mulgil.gradcheck(lambda x: x * x, Tensor([1.0], requires_grad=True))
+
+
+def test_no_grad_on_a_generator_holds_while_it_runs_and_no_longer():
+    x = Tensor([1.0], requires_grad=True)
+    seen = []
+
+    @mulgil.no_grad()
+    def numbers(n):
+        for i in range(n):
+            try:
+                got = yield (x * i).requires_grad
+                seen.append((got, mulgil.is_grad_enabled()))
+            except ValueError:
+                seen.append(("thrown", mulgil.is_grad_enabled()))
+        return "end"
+
+    generator = numbers(3)
+    assert next(generator) is False
+    assert mulgil.is_grad_enabled()
+    assert (x * 2).requires_grad
+    assert generator.send("sent") is False
+    assert generator.throw(ValueError("x")) is False
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert end.value.value == "end"
+    assert seen == [("sent", False), ("thrown", False), (None, False)]
+    with pytest.raises(OptionError, match="async"):
+
+        @mulgil.no_grad()
+        async def later():
+            return 1
+
+
+def test_second_derivatives_through_batch_norm_with_a_loss_linear_in_y():
+    from mulgil import nn
+
+    rng = np.random.default_rng(0)
+    weight = Tensor(rng.standard_normal((6, 3)))
+    x = Tensor(rng.standard_normal((6, 3)), requires_grad=True)
+    norm = nn.BatchNorm1d(3)
+    for p in norm.parameters():
+        p.array = p.array.astype("float64")
+    norm.running_mean.array, norm.running_var.array = norm.running_mean.array.astype("float64"), norm.running_var.array.astype("float64")
+    assert mulgil.gradcheck(lambda x: mulgil.grad((norm(x) * weight).sum(), x, create_graph=True)[0], x)
+
+
+def test_an_output_that_nobody_used_comes_back_as_zeros():
+    class Two(Function):
+        def forward(self, ctx, x):
+            ctx.save(x)
+            return x * 2, x * 3
+
+        def backward(self, ctx, g2, g3):
+            return 2 * g2 + 3 * g3
+
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    Two()(x)[1].sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0]

@@ -32,7 +32,10 @@ OPERATORS: dict[str, Callable] = {
 DTYPES = ("float32", "float64", "float16", "int64", "int32", "uint8", "bool")
 TOLERANCE = {"float16": 2e-3, "float32": 3e-5, "float64": 1e-9}
 RANDOM = {"dropout", "rand", "randn", "randint", "rand_like", "randn_like", "empty", "bernoulli", "uniform_", "normal_"}
-DIFFERENCES: dict[str, str] = {}
+DIFFERENCES: dict[tuple[str, str], str] = {  # (operation, dtype) -> why mulgil differs on purpose
+    ("all", "uint8"): "a truth is a bool; PyTorch keeps uint8 for old programs",
+    ("any", "uint8"): "as all",
+}
 
 
 @dataclass
@@ -72,7 +75,9 @@ def callables(info: Any) -> Iterator[tuple[str, Callable]]:
                 yield f"F.{bare}", getattr(F, bare)
             if name != bare:
                 continue
-        if bare in mulgil.__dict__ and callable(found := getattr(mulgil, bare)) and not isinstance(found, type):
+        if bare == "where":
+            yield "mulgil.where", lambda x, condition, y: mulgil.where(condition, x, y)
+        elif bare in mulgil.__dict__ and callable(found := getattr(mulgil, bare)) and not isinstance(found, type):
             yield f"mulgil.{bare}", found
         if isinstance(Tensor.__dict__.get(bare, getattr(Tensor, bare, None)), property):
             yield f"Tensor.{bare}", lambda x, bare=bare: getattr(x, bare)
@@ -196,7 +201,7 @@ def check(info: Any, dtypes: tuple[str, ...] = DTYPES, most: int = 1000) -> Iter
         report = Report(f"{name} {info.variant_test_name}".strip())
         for dtype in dtypes:
             kind = getattr(t, dtype)
-            if not info.supports_dtype(kind, "cpu"):
+            if not info.supports_dtype(kind, "cpu") or (info.name, dtype) in DIFFERENCES:
                 continue
             graded = info.supports_autograd and kind.is_floating_point and kind in info.supported_backward_dtypes("cpu")
             samples = info.sample_inputs("cpu", kind, requires_grad=graded)
@@ -241,8 +246,19 @@ def _shown(sample: Any) -> str:
     return f"{short(sample.input)}, {', '.join(str(short(a)) for a in sample.args)} {options}"
 
 
+def importable() -> str:
+    """Why PyTorch's samples cannot be had here; "" if they can."""
+    try:
+        infos()
+    except ImportError as error:
+        return f"PyTorch's sample inputs need {error.name}: make oracle, and pip install expecttest"
+    return ""
+
+
 def main(names: list[str]) -> int:
     """Print a line for each operation, and what is wrong. Returns the number of wrong answers."""
+    if missing := importable():
+        sys.exit(missing)
     wrong = tried = refusals = 0
     verbose = "-v" in names
     names = [n for n in names if n != "-v"]

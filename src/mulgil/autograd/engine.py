@@ -6,6 +6,7 @@ freed as soon as the program forgets it. This file knows no Tensor; it is handed
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -13,7 +14,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from mulgil.backend import xp_of
-from mulgil.errors import GradientError
+from mulgil.errors import GradientError, OptionError
 from mulgil.ops.elementwise import Add, Cast, Fill
 from mulgil.ops.function import Context, Function, run
 from mulgil.ops.shape import SumTo
@@ -49,12 +50,42 @@ class no_grad:
         _mode.recording = self._before.pop()
 
     def __call__(self, function: F) -> F:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            rule = f"{type(self).__name__}: an async function gives way to others, which would run without recording too"
+            raise OptionError(rule, repr(function), f"with {type(self).__name__}(): around what awaits nothing")
+        if inspect.isgeneratorfunction(function):
+            return self._on_generator(function)  # type: ignore[return-value]
+
         @wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with type(self)():
                 return function(*args, **kwargs)
 
         return wrapped  # type: ignore[return-value]
+
+    def _on_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The mode holds while the generator runs, not while its caller does."""
+
+        @wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            generator = function(*args, **kwargs)
+            resume, value = generator.send, None
+            while True:
+                try:
+                    with type(self)():
+                        result = resume(value)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    value = yield result
+                    resume = generator.send
+                except GeneratorExit:
+                    generator.close()
+                    raise
+                except BaseException as error:
+                    resume, value = generator.throw, error
+
+        return wrapped
 
 
 class enable_grad(no_grad):
@@ -76,13 +107,16 @@ class Node:
         links: for each input the leaf Tensor, or (Node, which output), or None where no gradient is wanted.
         kinds: (shape, dtype) of each input that wants a gradient: what the gradient is summed and cast to.
         sources: for each saved array, whose it is: (version, its count then, input number or ~output number), or None.
+        made: of an op with several outputs whose backward wants a gradient for each: (array module, shape, dtype) of each.
         hooks: output number -> functions that see, and may replace, that output's gradient.
     """
 
-    __slots__ = ("__weakref__", "ctx", "hooks", "kinds", "links", "op", "order", "outputs", "sources", "spent", "tally")
+    __slots__ = ("__weakref__", "ctx", "hooks", "kinds", "links", "made", "op", "order", "outputs", "sources", "spent", "tally")
 
-    def __init__(self, op: Function, ctx: Context, links: tuple[Any, ...], kinds: tuple[Any, ...], outputs: int):
-        self.op, self.ctx, self.links, self.kinds, self.outputs = op, ctx, links, kinds, outputs
+    def __init__(
+        self, op: Function, ctx: Context, links: tuple[Any, ...], kinds: tuple[Any, ...], outputs: int, made: tuple[Any, ...] = ()
+    ):
+        self.op, self.ctx, self.links, self.kinds, self.outputs, self.made = op, ctx, links, kinds, outputs, made
         self.order = next(_order)
         self.sources: tuple[Any, ...] = ()
         self.hooks: dict[int, list[Callable[..., Any]]] = {}
@@ -182,11 +216,17 @@ class Walk:
         for index, hooks in node.hooks.items():
             for hook in hooks if slots[index] is not None else ():
                 slots[index] = self._after(hook, slots[index])
+        if node.made:
+            slots = [self._zeros(*made) if g is None else g for g, made in zip(slots, node.made, strict=True)]
         node.check_unchanged()
         for link, kind, gx in zip(node.links, node.kinds, self._pull(node, slots), strict=True):
             if link is not None and gx is not None:
                 self.send(link, self._fit(gx, *kind))
         return slots
+
+    def _zeros(self, xp: Any, shape: tuple, dtype: Any) -> Any:
+        zeros = xp.zeros(shape, dtype)
+        return self.wrap(zeros) if self.create_graph else zeros
 
     def _pull(self, node: Node, slots: list) -> tuple:
         if not self.create_graph:

@@ -52,19 +52,19 @@ class Methods(Operators):
         self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The sum over the axes `dim`; over all if none is named. Integers and booleans add up in int64. dtype: convert to it first."""
-        return self._as(dtype)._reduced(r.Sum, dim, axis, keepdim or keepdims)
+        return self._as(dtype)._reduced(r.Sum, dim, axis, keepdim or keepdims)._as(dtype)
 
     def mean(
         self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The mean over the axes `dim`, of integers in the default dtype. dtype: convert to it first."""
-        return self._as(dtype)._reduced(r.Mean, dim, axis, keepdim or keepdims)
+        return self._as(dtype)._reduced(r.Mean, dim, axis, keepdim or keepdims)._as(dtype)
 
     def prod(
         self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False, dtype: DTypeLike | None = None
     ) -> Tensor:
         """The product over the axes `dim`. Integers and booleans are multiplied in int64. dtype: convert to it first."""
-        return self._as(dtype)._reduced(r.Prod, dim, axis, keepdim or keepdims)
+        return self._as(dtype)._reduced(r.Prod, dim, axis, keepdim or keepdims)._as(dtype)
 
     def amax(self, dim: Axis = None, keepdim: bool = False, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """The largest element along the axes `dim`; equals share its gradient."""
@@ -176,7 +176,7 @@ class Methods(Operators):
         along, shape = axis_of(self, dim), tuple(getattr(index, "shape", ()))
         if len(shape) != self.ndim or shape[:along] + shape[along + 1 :] != self.shape[:along] + self.shape[along + 1 :]:
             raise ShapeError(f"gather: index must be integers of x's shape but for axis {dim}", describe(x=self, index=index))
-        return self._op(r.Gather(along), index)
+        return self._op(r.Gather(along), index) if self.ndim else self.clone()
 
     def softmax(self, dim: int = -1, dtype: DTypeLike | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) along one axis. dtype: convert to it first."""
@@ -261,7 +261,7 @@ class Methods(Operators):
 
     def squeeze(self, dim: Axis = None, *, axis: Axis = None) -> Tensor:
         """Without axes of length 1: all of them, or those named (a named axis of another length stays, as in PyTorch)."""
-        named = axes_of(self, dim, axis)
+        named = axes_of(self, dim, axis) if dim != () else ()
         chosen = range(self.ndim) if named is None else [i % self.ndim for i in (named if isinstance(named, tuple) else (named,))]
         return self._op(s.Reshape(tuple(n for i, n in enumerate(self.shape) if n != 1 or i not in chosen)))
 

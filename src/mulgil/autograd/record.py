@@ -35,7 +35,7 @@ def call(kind: Any, op: Function, inputs: Any) -> Any:
     needs = tuple([recording and type(x) not in NUMBERS and x.requires_grad for x in tensors])
     ctx = Context(_common_xp(op, arrays), needs)
     outputs = run(op, "forward", ctx, *arrays)
-    node = _node(op, ctx, tensors, len(outputs)) if True in needs else None
+    node = _node(op, ctx, tensors, outputs) if True in needs else None
     version = tensors[0].version if op.view else None
     results = tuple([kind.of(a, node if a.dtype.kind == "f" else None, i, version) for i, a in enumerate(outputs)])
     if node is not None:
@@ -43,13 +43,14 @@ def call(kind: Any, op: Function, inputs: Any) -> Any:
     return results if len(results) > 1 else results[0]
 
 
-def _node(op: Function, ctx: Context, tensors: list, outputs: int) -> Node:
+def _node(op: Function, ctx: Context, tensors: list, outputs: tuple) -> Node:
     links: list[Any] = []
     kinds: list[Any] = []
     for x, needed in zip(tensors, ctx.needs, strict=True):
         links.append(None if not needed else x if x.node is None else (x.node, x.index))
         kinds.append((x.array.shape, x.array.dtype) if needed else None)
-    return Node(op, ctx, tuple(links), tuple(kinds), outputs)
+    each = len(outputs) > 1 and not op.takes_none
+    return Node(op, ctx, tuple(links), tuple(kinds), len(outputs), tuple([(ctx.xp, a.shape, a.dtype) for a in outputs]) if each else ())
 
 
 def _source(saved: Any, arrays: list, tensors: list, outputs: tuple, results: tuple) -> tuple | None:

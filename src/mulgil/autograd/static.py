@@ -48,6 +48,7 @@ class StaticFunction(Function):
     """
 
     pure = False
+    takes_none = True
 
     def __init__(self, function: type, arguments: tuple[Any, ...], tensor: Any):
         self.function, self.tensor = function, tensor

@@ -75,8 +75,8 @@ def pair(value: Any) -> tuple[int, int]:
     """(v, v) for a number v, (h, w) for two."""
     if isinstance(value, (int, np.integer)):
         return int(value), int(value)
-    height, width = value
-    return int(height), int(width)
+    height, *width = value
+    return int(height), int(*width or (height,))
 
 
 def _padded(x: Any, kernel: Any, stride: tuple, padding: str, dilation: tuple) -> tuple[Any, tuple[int, int]]:
@@ -115,6 +115,8 @@ def batch_norm(
         checks.batch_norm("batch_norm", a, channels, ())
     weight = _constant(1.0, like, a) if weight is None else weight
     bias = _constant(0.0, like, a) if bias is None else bias
+    if not training and (running_mean is None or running_var is None):
+        raise OptionError("batch_norm: without training it needs running_mean and running_var", "None", "training=True uses the batch's")
     if not training:
         return apply(_op(norm.BatchNormInference, eps), x, weight, bias, running_mean, running_var)
     count = a.size // channels if channels else 0
@@ -145,20 +147,36 @@ def count_batch(counter: Tensor) -> None:
 
 # ---------------------------------------------------------------------- pooling and shapes
 def max_pool2d(
-    x: ArrayLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1, ceil_mode: bool = False
+    x: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Tensor:
     """The largest element of each window.  x[N, C, H, W] -> y[N, C, H', W'].
 
     kernel_size, stride (default: kernel_size), padding, dilation: a number or (height, width).
     """
+    if return_indices:
+        raise OptionError("MaxPool2d: return_indices is not supported", "return_indices=True")
     kernel, stride, padding = _window("MaxPool2d", x, kernel_size, stride, padding, ceil_mode)
     return apply(_op(pool.MaxPool2d, kernel, stride, padding, pair(dilation)), x)
 
 
 def avg_pool2d(
-    x: ArrayLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    x: ArrayLike,
+    kernel_size: Pair,
+    stride: Pair | None = None,
+    padding: Pair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """The mean of each window.  x[N, C, H, W] -> y[N, C, H', W'].  count_include_pad: whether padding counts in the mean."""
+    if divisor_override is not None:
+        raise OptionError("AvgPool2d: divisor_override is not supported", repr(divisor_override), "multiply the result")
     kernel, stride, padding = _window("AvgPool2d", x, kernel_size, stride, padding, ceil_mode)
     return apply(_op(_avg_pool, kernel, stride, padding, bool(count_include_pad)), x)
 
@@ -188,13 +206,21 @@ def flatten(x: ArrayLike, start_dim: int = 1, end_dim: int = -1) -> Tensor:
 
 
 def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """`value` around x. pad: (left, right), (left, right, top, bottom), ...: pairs for the last axis, the one before it, and so on."""
+    """`value` around x. pad: (left, right), (left, right, top, bottom), ...: pairs for the last axis, the one before it, and so on.
+
+    A negative width cuts off so many elements.
+    """
     if mode != "constant":
         raise OptionError('pad: mode must be "constant"', repr(mode))
     ndim, width = _raw(x).ndim, [(int(before), int(after)) for before, after in zip(pad[::2], pad[1::2], strict=True)]
     if len(width) > ndim:
         raise ShapeError("pad: at most one pair for each axis of x", f"pad={tuple(pad)}, {describe(x=_raw(x))}")
-    return apply(shape.Pad(((0, 0),) * (ndim - len(width)) + tuple(reversed(width)), value), x)
+    full = ((0, 0),) * (ndim - len(width)) + tuple(reversed(width))
+    if any(before < 0 or after < 0 for before, after in full):  # a negative width cuts off
+        sizes = zip(_raw(x).shape, full, strict=True)
+        x = as_tensor(x)[tuple(slice(max(0, -before), max(0, n + min(0, after))) for n, (before, after) in sizes)]
+        full = tuple((max(0, before), max(0, after)) for before, after in full)
+    return apply(shape.Pad(full, value), x)
 
 
 def one_hot(labels: ArrayLike, num_classes: int = -1) -> Tensor:

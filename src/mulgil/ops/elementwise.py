@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.backend import NUMBERS
+from mulgil.errors import DTypeError
 from mulgil.ops.function import Function
 
 BITS = {2: "i2", 4: "i4", 8: "i8"}  # integers of a float's size
@@ -97,7 +98,12 @@ class Pow(Arithmetic):
 
     def forward(self, ctx, a, b):
         ctx.save(a, b)
-        return a**b
+        try:
+            return a**b
+        except ValueError as error:
+            if "negative integer" not in str(error):
+                raise
+            raise DTypeError("pow: an integer to a negative integer is no integer", hint="convert one to floats: x.float() ** n") from None
 
     def backward(self, ctx, gy):
         a, b = ctx.saved

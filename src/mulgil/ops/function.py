@@ -110,6 +110,7 @@ class Function:
         combine: of a reduction over `axes(shape)`: "add", "maximum" or "minimum". averages: the sum is divided by `count(shape)`.
         twice: the text of backward also runs on Tensors, which gives second derivatives.
         composed: phases whose text is made of other ops: on Tensors it runs too, and a compiler may look through it.
+        takes_none: backward takes None as the gradient of an output that nobody used; else it is given zeros.
         pure: the outputs depend on inputs and settings alone, and nothing else is changed. So a compiler may share a call with an
             equal one, do it once for all, or leave it out. False for ops from outside mulgil, unless they say so.
         raises: the text may refuse the inputs' elements with an error, so that nothing which is written after it may be written before.
@@ -133,6 +134,7 @@ class Function:
     averages: ClassVar[bool] = False
     twice: ClassVar[bool] = True
     composed: ClassVar[tuple[str, ...]] = ()
+    takes_none: ClassVar[bool] = False
     pure: ClassVar[bool] = False
     raises: ClassVar[bool] = False
     shape_only: ClassVar[bool] = False
@@ -197,7 +199,7 @@ class Function:
 
 TEXT = ("elementwise", "view", "combine", "averages", "twice", "composed", "raises", "shape_only", "early")
 ABOUT_TEXT = {name: vars(Function)[name] for name in TEXT}
-FACTS = {*ABOUT_TEXT, "floating", "promotes", "inplace", "pure", "takes_context", "static"}
+FACTS = {*ABOUT_TEXT, "floating", "promotes", "takes_none", "inplace", "pure", "takes_context", "static"}
 
 
 def _is_ours(cls: type) -> bool:

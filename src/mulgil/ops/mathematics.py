@@ -98,7 +98,7 @@ class Sign(Step):
     """-1, 0 or 1."""
 
     def forward(self, ctx, x):
-        return ctx.xp.sign(x)
+        return ctx.xp.sign(x) if x.dtype.kind != "b" else x.copy()
 
 
 class Floor(Step):
@@ -126,7 +126,7 @@ class Round(Step):
     """The integer nearest to x; of two, the even one."""
 
     def forward(self, ctx, x):
-        return ctx.xp.rint(x)
+        return ctx.xp.rint(x) if x.dtype.kind == "f" else x.copy()
 
 
 class IsNan(Elementwise):

@@ -19,6 +19,7 @@ class BatchNorm(Function):
 
     eps: float = 1e-5
     composed = ("forward", "backward")
+    takes_none = True
 
     def forward(self, ctx, x, weight, bias):
         axes = _all_but_channels(x)
@@ -33,15 +34,17 @@ class BatchNorm(Function):
     def backward(self, ctx, gy, gmean, gvar):
         x, weight, mean, var = ctx.saved
         axes, n = _all_but_channels(x), prod(x.shape) // x.shape[1]
-        root = 1 / ctx.xp.sqrt(var + self.eps)
-        xhat = (x - _column(mean, x)) * _column(root, x)
-        gweight, gbias = (gy * xhat).sum(axis=axes), gy.sum(axis=axes)
-        inner = gy - _column(gbias / n, x) - xhat * _column(gweight / n, x)
-        gx = inner * _column(weight * root, x)
+        gx = gweight = gbias = None
+        if gy is not None:
+            root = 1 / ctx.xp.sqrt(var + self.eps)
+            xhat = (x - _column(mean, x)) * _column(root, x)
+            gweight, gbias = (gy * xhat).sum(axis=axes), gy.sum(axis=axes)
+            inner = gy - _column(gbias / n, x) - xhat * _column(gweight / n, x)
+            gx = inner * _column(weight * root, x)
         if gmean is not None:
-            gx = gx + _column(gmean / n, x)
+            gx = _plus(gx, ctx.xp.broadcast_to(_column(gmean / n, x), x.shape))
         if gvar is not None:
-            gx = gx + (x - _column(mean, x)) * _column(2 * gvar / n, x)
+            gx = _plus(gx, (x - _column(mean, x)) * _column(2 * gvar / n, x))
         return gx, gweight, gbias
 
 
@@ -70,6 +73,10 @@ class BatchNormInference(Function):
 
 def _all_but_channels(x: Any) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
+
+
+def _plus(total: Any, more: Any) -> Any:
+    return more if total is None else total + more
 
 
 def _column(v: Any, x: Any) -> Any:
