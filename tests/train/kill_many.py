@@ -1,14 +1,17 @@
 """Kills training runs at random moments, resumes them, and compares what comes out, to the last bit, with a run that was left alone.
 
-    python -m tests.train.kill_many cnn --epochs 2 --kills 20        # on MNIST, where it is there
+    python -m tests.train.kill_many cnn --epochs 2 --kills 20              # on MNIST, where it is there
+    python -m tests.train.kill_many cnn --kills 20 --signals TERM HUP INT  # asked to end, INT twice, at any moment of the run
 
-Half of the kills come while a checkpoint is being written, which is slowed down for that.
+Half of the kills come while a checkpoint is being written, which is slowed down for that. A run that was asked to end has to keep all
+that it had done: going on, it does no step twice.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,6 +69,51 @@ def killed(folder: Path, arguments: Sequence[str], chance: random.Random, while_
     return alive
 
 
+def asked(folder: Path, arguments: Sequence[str], chance: random.Random, name: str, seconds: float) -> str | None:
+    """Start a run and send it a signal within `seconds` of its beginning, INT twice. None: it was faster; else what is wrong, or ""."""
+    process = start([*arguments, "--out", str(folder)])
+    until = time.monotonic() + PATIENCE
+    while not (folder / "config.json").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, seconds))
+    number = getattr(signal, f"SIG{name}")
+    process.send_signal(number)
+    sent = time.monotonic()
+    if name == "INT":
+        time.sleep(chance.uniform(0, 0.3))
+        process.send_signal(number)
+    out, _ = process.communicate(timeout=PATIENCE)
+    if process.returncode == 0 and "stop" not in out:
+        return None
+    wrong = [] if process.returncode in (128 + number, -number) else [f"exit code {process.returncode}: {out[-300:]}"]
+    wrong += ["it took too long"] if time.monotonic() - sent > 10 else []
+    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").exists() else []
+    if lines and not any((folder / "checkpoints").glob("step-*")):
+        wrong.append(f"{len(lines)} epochs were done, and no checkpoint is there")
+    return "; ".join(wrong)
+
+
+def ask_many(work: Path, arguments: Sequence[str], names: Sequence[str], times: int, seed: int = 0, say: Any = print) -> int:
+    """Ask `times` runs to end, resume and compare each; returns how many kept all and ended with the same bits."""
+    chance, good, done, tries = random.Random(seed), 0, 0, 0
+    began = time.monotonic()
+    finish(start([*arguments, "--out", str(work / "whole")]))
+    seconds = max(0.05, 0.8 * (time.monotonic() - began))
+    while done < times and tries < 5 * times:
+        folder, tries, name = work / f"asked{tries}", tries + 1, names[done % len(names)]
+        wrong = asked(folder, arguments, chance, name, seconds)
+        if wrong is None:
+            seconds *= 0.7
+            continue
+        left = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+        finish(start([*arguments, "--resume", str(folder)]))  # the same words as at first, as a job that is put in the queue again
+        found, done = [*([wrong] if wrong else []), *differences(work / "whole", folder)], done + 1
+        good += not found
+        say(f"{done:>3}  {name}, left {left[-1:]}: {found or 'the same bits'}")
+    say(f"{good} of {done} kept all and ended with the same bits")
+    return good if done == times else -1
+
+
 def differences(one: Path, two: Path) -> list[str]:
     """What is not the same in two finished runs, times apart: figures, weights, the last state, pictures."""
     names = ["metrics.jsonl", "model.safetensors", *(path.name for path in one.glob("*.png"))]
@@ -117,7 +165,10 @@ if __name__ == "__main__":
     parser.add_argument("--every", default="20steps")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", nargs="+", choices=["TERM", "HUP", "INT"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        asked = ["--recipe", options.recipe, "--data", options.data, "--epochs", options.epochs, "--checkpoint-every", options.every]
-        sys.exit(kill_many(Path(work), asked, options.kills, options.seed) != options.kills)
+        asked_for = ["--recipe", options.recipe, "--data", options.data, "--epochs", options.epochs, "--checkpoint-every", options.every]
+        if options.signals:
+            sys.exit(ask_many(Path(work), asked_for, options.signals, options.kills, options.seed) != options.kills)
+        sys.exit(kill_many(Path(work), asked_for, options.kills, options.seed) != options.kills)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.kill_many import kill_many
+from tests.train.kill_many import ask_many, kill_many
 
 
 @pytest.mark.slow
@@ -17,3 +17,10 @@ def test_killed_runs_end_with_the_same_bits(tmp_path: Path, recipe: str, epochs:
     arguments = ["--recipe", recipe, "--data", "digits", "--epochs", epochs, "--checkpoint-every", "7steps"]
     said: list[str] = []
     assert kill_many(tmp_path, arguments, kills=3, say=said.append) == 3, "\n".join(said)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+def test_runs_that_are_asked_to_end_keep_all(tmp_path: Path) -> None:
+    arguments = ["--recipe", "softmax", "--data", "digits", "--epochs", "30", "--checkpoint-every", "30s", "--no-plots", "--eager"]
+    said: list[str] = []
+    assert ask_many(tmp_path, arguments, ["TERM", "HUP", "INT"], 3, say=said.append) == 3, "\n".join(said)

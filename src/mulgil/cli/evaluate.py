@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="eval")
-@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("model", type=click.Path())
 @click.option("--data", type=click.Choice(DATA_NAMES), help="(default: the set that the model was trained on)")
 @data_root_option
 @device_option
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--mistakes", metavar="PNG", help="Draw what it got wrong.")
 @click.option("--top-losses", metavar="PNG", help="Draw the images with the highest losses.")
 def evaluate(model: str, data: str | None, data_root: str | None, device: str, report: bool, **pictures: str | None) -> int:
-    """Loss and accuracy of MODEL on a test set; which classes it confuses, and where it fails."""
+    """Loss and accuracy of MODEL, a file or the folder of a run, on a test set; which classes it confuses, and where it fails."""
     import time
 
     from mulgil.cli.model import at_work, load_model

@@ -1,6 +1,6 @@
 """The doorway of the command line: finds the command, turns errors into lines and exit codes.
 
-Exit codes: 0 well; 1 a MulgilError (its three lines); 2 wrong options (one line); 130 stopped by Ctrl-C.
+Exit codes: 0 well; 1 a MulgilError (its three lines); 2 wrong options (one line); 128 + n stopped by signal n, 130 by Ctrl-C.
 """
 
 from __future__ import annotations

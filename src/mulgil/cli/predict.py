@@ -11,10 +11,10 @@ from mulgil.errors import ModelFileError, MulgilError, describe, visible
 
 
 @click.command()
-@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("model", type=click.Path())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def predict(model: str, images: tuple[str, ...]) -> int:
-    """What MODEL sees in each IMAGE.
+    """What MODEL, a file or the folder of a run, sees in each IMAGE.
 
     Any size and colour will do; dark writing on light paper is inverted, as the notes say. The preprocessing is the one that
     the model was trained with: it stands in the model's file.

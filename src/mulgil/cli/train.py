@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,67 +44,91 @@ NAMES = {"compiled": "--compile/--eager"}
     show_default=True,
     help="A loss or gradient that is not finite: stop the run, or leave that step out.",
 )
-@click.option("--resume", metavar="RUN", help="Go on with the run in this folder, or from one of its checkpoint files.")
+@click.option("--resume", metavar="RUN", help="Go on with the run in this folder, or from a checkpoint file of it; longer with --epochs.")
+@click.option("--fall-back", is_flag=True, help="With --resume: if the newest checkpoint is damaged, take the newest that is whole.")
 @click.option(
     "--checkpoint-every",
     type=Interval(),
     default="1min",
     show_default=True,
     metavar="TIME",
-    help="500steps, 30s, 2min, or end: at the end alone. There is one at the end and at Ctrl-C in any case.",
+    help="500steps, 30s, 2min, or end: at the end alone. There is one at the end and at Ctrl-C in any case, else also after epochs.",
 )
 @click.option("--keep", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Keep the newest K checkpoints.")
 @click.option("--quiet", "-q", is_flag=True, help="Only the summary at the end.")
 @click.option("--no-plots", is_flag=True, help="Draw no pictures and no report.")
-def train(quiet: bool, no_plots: bool, out: str | None, resume: str | None, **choices: Any) -> int:
+def train(quiet: bool, no_plots: bool, out: str | None, resume: str | None, fall_back: bool, **choices: Any) -> int:
     """Train a classifier and show what it learned.
 
-    Leaves the model, metrics.jsonl, summary.json, checkpoints, pictures and report.html in a folder of its own. Ctrl-C ends the
-    training early and keeps what was reached; --resume goes on from there, also after the machine went down, to the same bits.
+    Leaves the model, metrics.jsonl, summary.json, checkpoints, pictures and report.html in a folder of its own. Ctrl-C, SIGTERM and
+    a closed terminal end the training early and keep what was reached; --resume goes on from there, also after the machine went down,
+    to the same bits.
     """
+    from mulgil.train.interrupt import say_on_stderr, watched
     from mulgil.train.progress import progress_for
     from mulgil.train.run import TEST
 
-    say = (lambda text: None) if quiet else echo
+    say = (lambda text: None) if quiet else click.echo
     begun = new_run(out, choices) if resume is None else resumed_run(resume, choices)
     if begun is None:
         return 0
-    run, folder = begun
-    with folder.lock():
-        state = enter(run, folder, resume)
+    run, folder, new = begun
+    with folder.lock(), watched(say_on_stderr, ends=False) as signals:
+        state = enter(run, folder, new, Path(resume) if resume and run_folder(resume) != Path(resume) else None, fall_back)
         say(heading(run, state))
-        with stop_on_interrupt() as stop:
-            run.train(folder, None if quiet else progress_for(part=TEST), stop.is_set, state=state)
-            files = run.finish(folder, None if no_plots else pictures)
+        try:
+            run.train(folder, None if quiet else progress_for(part=TEST), state=state)
+            # who is told to end by the system has little time: the model, but no pictures
+            files = run.finish(folder, None if no_plots or signals.code > 130 else pictures)
+        except (KeyboardInterrupt, SystemExit):
+            say_on_stderr(f"stopped; go on with: mulgil train --resume {folder.path}")
+            return signals.code or 130
     report(run, folder, files)
-    return 130 if run.interrupted else 0
+    return signals.code or (130 if run.interrupted else 0)
 
 
-def new_run(out: str | None, choices: dict[str, Any]) -> tuple[Run, RunFolder]:
-    """The data first: where they cannot be had, no folder is made."""
+def new_run(out: str | None, choices: dict[str, Any]) -> tuple[Run, RunFolder, bool]:
+    """The data first: where they cannot be had, no folder is made. True: it is new."""
     from mulgil.train.folder import RunFolder
     from mulgil.train.run import Options, prepare
 
-    run = prepare(Options(**choices), note=echo)
-    return run, RunFolder.create(out, run.recipe.name)
+    run = prepare(Options(**choices), note=click.echo)
+    return run, RunFolder.create(out, run.recipe.name), True
 
 
-def resumed_run(resume: str, choices: dict[str, Any]) -> tuple[Run, RunFolder] | None:
-    """The run in a folder; None, after a line that says so, if it is finished. Its own options hold: others are refused."""
+def resumed_run(resume: str, choices: dict[str, Any]) -> tuple[Run, RunFolder, bool] | None:
+    """The run in a folder, or a new one where nothing was begun; None, after a line that says so, if it is finished.
+
+    A run's own options hold: others are refused, but for those of `MAY_CHANGE`, and more epochs.
+    """
+    from mulgil.train.folder import RunFolder
     from mulgil.train.run import resumed
     from mulgil.train.runs import find_run
 
     context = click.get_current_context()
     asked = [name for name in (*choices, "out") if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
-    given = [name for name in asked if name not in MAY_CHANGE]
+    folder = RunFolder(run_folder(resume))
+    if not folder.config.exists() and (folder.path.is_dir() or asked):  # it died before it wrote what it was told, or is yet to begin
+        refuse([name for name in asked if name == "out"])
+        click.echo(f"{folder.path}: no run was begun there yet: starting anew")
+        return new_run(str(folder.path), choices)
+    found = find_run(str(folder.path))
+    own = found.config.get("options") or {}
+    refuse([name for name in asked if name not in (*MAY_CHANGE, "epochs") and choices.get(name, resume) != own.get(name)])
+    longer = "epochs" in asked and choices["epochs"] != found.settings.get("epochs")
+    if found.state == "finished" and not longer:
+        click.echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
+        click.echo(f"train it longer with: mulgil train --resume {found.folder.path} --epochs N")
+        return None
+    changes = {name: choices[name] for name in asked if name in MAY_CHANGE or (name == "epochs" and longer)}
+    return *resumed(found.folder.path, click.echo, **changes), False
+
+
+def refuse(given: list[str]) -> None:
+    """Refuse options that a run which goes on has already, and has otherwise."""
     if given:
         names = ", ".join(NAMES.get(name, f"--{name.replace('_', '-')}") for name in given)
         raise click.UsageError(f"--resume goes on with the options that the run began with: leave out {names}")
-    found = find_run(str(run_folder(resume)))
-    if found.state == "finished":
-        echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
-        return None
-    return resumed(found.folder.path, echo, **{name: choices[name] for name in asked})
 
 
 def run_folder(resume: str) -> Path:
@@ -117,41 +137,23 @@ def run_folder(resume: str) -> Path:
     return path.parent.parent if path.suffix == ".safetensors" else path
 
 
-def enter(run: Run, folder: RunFolder, resume: str | None) -> dict[str, Any] | None:
+def enter(run: Run, folder: RunFolder, new: bool, checkpoint: Path | None, fall_back: bool) -> dict[str, Any] | None:
     """Begin in the folder, which is held: note what is trained, or read the state to go on from."""
     from dataclasses import asdict
 
     from mulgil.train.run import read_state
 
-    if resume is None:
+    if new:
         folder.write_config(asdict(run.options), run.settings())
         return None
-    state = read_state(folder, run, Path(resume) if run_folder(resume) != Path(resume) else None)
+    state = read_state(folder, run, checkpoint, click.echo if fall_back else None)
+    if state is None and not fall_back:
+        click.echo(f"{folder.path}: nothing was kept yet: starting anew")
+    folder.lengthen(run.epochs)
     folder.tidy()
     for line in folder.changes():
-        echo(f"note: {line}", err=True)
+        click.echo(f"note: {line}", err=True)
     return state
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets an event, which the loop sees after its batch; a second Ctrl-C interrupts as usual."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def first(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop.set()
-        echo("\nstopping after this batch; what was reached is kept (Ctrl-C again: leave at once)", err=True)
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def heading(run: Run, state: dict[str, Any] | None = None) -> str:

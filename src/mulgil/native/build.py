@@ -12,8 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -35,9 +35,10 @@ def compile_all(specs: Sequence[Spec], folder: Path) -> dict[str, Entry]:
     with Progress(len(slow), folder) as progress:
         if len(slow) > FEW:
             progress.show(0)
-            for key, entry in from_helpers(sorted(slow, key=lambda s: -len(s.source))):
-                made[key] = entry
-                progress.show(len(made) - len(quick))
+            with closing(from_helpers(sorted(slow, key=lambda s: -len(s.source)))) as compiled:  # after Ctrl-C, too, no helper stays
+                for key, entry in compiled:
+                    made[key] = entry
+                    progress.show(len(made) - len(quick))
         for spec in slow:
             if spec.key not in made:
                 made[spec.key] = compile_here(spec)
@@ -90,7 +91,7 @@ class Progress:
 # ---- helpers
 
 
-def from_helpers(specs: Sequence[Spec]) -> Iterator[tuple[str, Entry]]:
+def from_helpers(specs: Sequence[Spec]) -> Generator[tuple[str, Entry], None, None]:
     """Compile in as many helpers as there are cores; gives what succeeds, as it comes."""
     todo: SimpleQueue[Spec] = SimpleQueue()
     done: SimpleQueue[tuple[str, Entry] | None] = SimpleQueue()

@@ -24,6 +24,7 @@ FORMAT = 1
 NAME = re.compile(r"step-(\d+)\.safetensors")
 UNITS = {"": "steps", "step": "steps", "steps": "steps", "s": "s", "sec": "s", "min": "min", "h": "h"}
 SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+SHARE = 0.01  # of the time may go into checkpoints at the ends of epochs
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ class Checkpoints:
             return contents(path)
         except MulgilError as error:
             whole = self.newest_whole(other_than=path)
-            hint = f"go on from the one before it: --resume {whole}" if whole else "no other one is whole: start the run anew"
+            offer = f"go on from the one before it: --fall-back, or --resume {whole}"
+            hint = offer if whole else "no other one is whole: start the run anew"
             raise DataError("the checkpoint must be whole, as it was written", f"{error.got or error.rule}", hint) from error
 
     def newest_whole(self, other_than: Path | None = None) -> Path | None:
@@ -139,11 +141,12 @@ def contents(path: Path) -> dict[str, Any]:
 class Checkpoint(Callback):
     """Writes the trainer's state into `folder` while it trains, and at its end.
 
+    There is one after the first epoch in any case, and at the end of each later one, as long as that takes at most 1 % of the time.
     The best state, by the validation loss after an epoch, is copied in memory and written together with the next checkpoint.
 
     Args:
         folder: for the files; made where it is missing.
-        every: how often, see `Every.parse`; default "1min". There is one at the end in any case.
+        every: how often besides, see `Every.parse`; default "1min". "end": at the end alone, where there is one in any case.
         keep: how many; default 3.
         facts: written into each, to be compared on resuming.
 
@@ -163,11 +166,13 @@ class Checkpoint(Callback):
         self.best_loss = float("inf")
         self._best: tuple[int, Any] | None = None  # the step and the state of a best that is not on the disk yet
         self._step, self._time = 0, time.monotonic()  # of the newest one
+        self._took, self._any = 0.0, False  # what writing it took; whether there is one
         self._behind = self._failed = False  # whether something happened since; whether it could not be written
 
     def start(self, trainer: Trainer) -> None:
         self._step = trainer.step
         self._time, self._behind, self._failed = time.monotonic(), False, False
+        self._any = bool(self.files.all())
 
     def batch(self, trainer: Trainer) -> None:
         self._behind = True
@@ -180,6 +185,10 @@ class Checkpoint(Callback):
         if metrics is not None and trainer.complete and metrics.loss < self.best_loss:
             self.best_loss = float(metrics.loss)
             self._best = trainer.step, trainer.state_dict()
+        ends = trainer.stopped is not None or trainer.epoch >= trainer.epochs  # written here: `end` may find other weights in the model
+        cheap = time.monotonic() - self._time >= self._took / SHARE
+        if ends or (self.every != Every() and (cheap or not self._any)):
+            self.write(trainer)
 
     def nonfinite(self, trainer: Trainer, error: NonFiniteError) -> None:
         """Keep the state before the step that failed, to look into it; the run goes on from the newest numbered one."""
@@ -187,20 +196,20 @@ class Checkpoint(Callback):
         error.hint = f"{error.hint}; error.state is kept in {path}"
 
     def end(self, trainer: Trainer) -> None:
-        torn = trainer.in_epoch  # an error in the middle of a batch: its update may be half done
-        if self._behind and not torn and not self._failed:
+        if self._behind and not trainer.torn and not self._failed:  # torn: an error within a batch, whose update may be half done
             self.write(trainer)
 
     def write(self, trainer: Trainer) -> None:
         """Write one now."""
-        self._failed = True
+        self._failed, began = True, time.monotonic()
         if self._best is not None:
             step, state = self._best
             self.files.write(state, step, self.facts, name="best")
             self._best = None
         self.files.write(trainer.state_dict(), trainer.step, self.facts)
-        self._step = trainer.step
+        self._step, self._any = trainer.step, True
         self._time, self._behind, self._failed = time.monotonic(), False, False
+        self._took = self._time - began
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self.best_loss}

@@ -142,6 +142,13 @@ class RunFolder:
         facts = {"format": FORMAT, "began": began, "options": dict(options), "settings": dict(settings)}
         write_json(self.config, {**facts, "code": code_version(), "machine": machine()})
 
+    def lengthen(self, epochs: int) -> None:
+        """Note in config.json that the run has so many epochs now."""
+        config = self.read_config()
+        if config["settings"].get("epochs") != epochs:
+            parts = {part: {**config[part], "epochs": epochs} for part in ("options", "settings")}
+            write_json(self.config, {**config, **parts})
+
     def read_config(self) -> dict[str, Any]:
         """config.json. Raises DataError for one that is damaged or of another version."""
         config = read_json(self.config)

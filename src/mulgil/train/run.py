@@ -13,14 +13,15 @@ import numpy as np
 
 from mulgil import backend, nn
 from mulgil.data import DataLoader
-from mulgil.errors import MulgilError, OptionError
+from mulgil.errors import DataError, MulgilError, OptionError
 from mulgil.io import save
 from mulgil.native.blas import set_num_threads
 from mulgil.train.callbacks import Callback, StopIf, never
 from mulgil.train.checkpoint import Checkpoint, Checkpoints
 from mulgil.train.feed import EVAL_BATCH
-from mulgil.train.folder import RunFolder, RunLog, write_json
+from mulgil.train.folder import RunFolder, RunLog, read_lines, write_json
 from mulgil.train.interpret import Interpretation, interpret
+from mulgil.train.interrupt import REASON
 from mulgil.train.preprocess import as_json, build_transform
 from mulgil.train.recipes import SMALL_BATCH, Recipe, get_recipe, make_optimizer
 from mulgil.train.report import write_report
@@ -161,7 +162,7 @@ class Run:
     @property
     def interrupted(self) -> bool:
         """Whether it was asked to stop before its last epoch."""
-        return self.trainer.stopped == StopIf.reason
+        return self.trainer.stopped == REASON
 
     @property
     def compiled(self) -> bool:
@@ -235,7 +236,8 @@ def prepare(options: Options, note: Callable[[str], None] = print) -> Run:
 def resumed(path: str | Path, note: Callable[[str], None] = print, **changes: Any) -> tuple[Run, RunFolder]:
     """The run of a folder as it was prepared when it began; `read_state` gives the place to go on from.
 
-    path: the folder. changes: options that may differ from then: data_root, on_nan, checkpoint_every, keep.
+    path: the folder. changes: options that may differ from then: data_root, on_nan, checkpoint_every, keep; and epochs, by which a
+    run is trained longer, a finished one too.
     Raises DataError for a damaged config.json, OptionError where it no longer makes the run that it describes.
     """
     folder = RunFolder.existing(path)
@@ -246,20 +248,36 @@ def resumed(path: str | Path, note: Callable[[str], None] = print, **changes: An
     except OptionError as error:
         raise OptionError(error.rule, f"{folder.config}: {error.got}", error.hint) from None
     run = prepare(options, note)
-    refuse_other(settings, run.settings(), f"{folder.config} describes", "its options make")
+    known = {**settings, "epochs": run.epochs} if "epochs" in changes else settings
+    refuse_other(known, run.settings(), f"{folder.config} describes", "its options make")
+    if run.epochs < len(read_lines(folder.metrics) if folder.metrics.exists() else ()):
+        raise OptionError("a run can be trained longer, not shorter", f"--epochs {run.epochs}; more are done", "leave it out")
     return run, folder
 
 
-def read_state(folder: RunFolder, run: Run, checkpoint: Path | None = None) -> dict[str, Any] | None:
+def read_state(
+    folder: RunFolder, run: Run, checkpoint: Path | None = None, fall_back: Callable[[str], None] | None = None
+) -> dict[str, Any] | None:
     """The state to go on from: of `checkpoint`, or of the newest; None if the run died before the first.
 
+    fall_back: take the newest that is whole where that one is damaged, or none, and say so by this function.
     Raises DataError for a damaged one, and names the newest that is whole; OptionError for one of another run.
     """
     files = Checkpoints(folder.checkpoints)
     if checkpoint is None and not files.all():
         return None
-    found = files.read(checkpoint)
-    refuse_other(run.settings(), found["facts"], f"{folder.config} describes", "the checkpoint was made with")
+    try:
+        found = files.read(checkpoint)
+    except DataError as error:
+        if fall_back is None:
+            raise
+        whole = files.newest_whole()
+        fall_back(f"{error.got}; " + (f"falling back to {whole}" if whole else "none is whole: starting anew"))
+        if whole is None:
+            return None
+        found = files.read(whole)
+    facts = {**found["facts"], "epochs": run.epochs}  # it may be trained longer now
+    refuse_other(run.settings(), facts, f"{folder.config} describes", "the checkpoint was made with")
     return found["state"]
 
 

@@ -209,7 +209,7 @@ class Trainer:
             state.enter(self, self.resume)
         self.resume = self.cut = None
         self.epochs = self.before + epochs
-        self.stopped, self.complete = None, True
+        self.stopped, self.complete, self.torn = None, True, False
         self._told = sorted(self.callbacks, key=lambda callback: callback.late)
         self._started = time.perf_counter()
         check_parts(self.model, self.optimizer, self.loss)  # they may have changed since they came together
