@@ -27,7 +27,9 @@ from typing import Any
 
 from mulgil.errors import DataError
 from mulgil.files import atomic_file, cache_folder, open_regular
+from mulgil.native.hardware import level
 
+COMPILING = ("llvm.py", "jit.py", "vector.py", "hardware.py")  # the texts that help to compile a source
 MAGIC = b"mulgil kernel 1\n"
 LIMIT = 256 << 20  # bytes: beyond this the entries that were longest without use are removed
 LARGEST = 16 << 20  # bytes of one entry; no kernel comes near
@@ -35,21 +37,25 @@ SUFFIX = ".kernel"
 DAY = 86_400
 
 
-@cache
 def machine() -> dict[str, str]:
     """What machine code depends on beside its source: the versions, the processor, and the text of mulgil's own compiler."""
+    return _machine(level())
+
+
+@cache
+def _machine(lesser: str | None) -> dict[str, str]:
     from importlib.metadata import version
 
     import llvmlite.binding as llvm
 
-    texts = [Path(__file__).parent / name for name in ("llvm.py", "jit.py", "vector.py")]  # all that helps to compile a source
+    texts = [Path(__file__).parent / name for name in COMPILING]
     return {
         "mulgil": hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16],
         "numba": version("numba"),
         "llvmlite": version("llvmlite"),
         "numpy": version("numpy"),
         "python": f"{sys.implementation.cache_tag} {object.__basicsize__}",
-        "cpu": f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}",
+        "cpu": f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()} {lesser or ''}".strip(),
         "options": " ".join(sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_"))),
     }
 

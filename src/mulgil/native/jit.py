@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.native import llvm
+from mulgil.native.hardware import level
 from mulgil.native.loader import Argument, Spec
 
 FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
@@ -57,10 +59,16 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
         for thing in (*module.functions, *module.global_variables):
             if not thing.is_declaration and thing.name != symbol:
                 thing.linkage = "internal"  # what the entry does not use disappears
-        library._optimize_final_module()
-        module.verify()
+        made_for = library.codegen._tm
+        library.codegen._tm = llvm.target(lesser) if (lesser := level()) else made_for
+        try:
+            library._optimize_final_module()
+            module.verify()
+            code = library.codegen._tm.emit_object(module)
+        finally:
+            library.codegen._tm = made_for
         outside = [x.name for x in (*module.functions, *module.global_variables) if x.is_declaration and not x.name.startswith("llvm.")]
-        return library.codegen._tm.emit_object(module), tuple(outside)
+        return code, tuple(outside)
 
 
 def entry_module(context: Any, made: Any, kinds: tuple, arguments: tuple[Argument, ...], symbol: str) -> Any:

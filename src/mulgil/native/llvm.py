@@ -10,6 +10,7 @@ import platform
 from functools import cache
 from typing import Any
 
+from mulgil.native.hardware import level
 from mulgil.native.loader import Spec
 
 
@@ -17,7 +18,7 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
     """Compile a kernel to an object file that defines `symbol`; also the names that it needs from outside."""
     import llvmlite.binding as llvm
 
-    machine = target()
+    machine = target(level())
     module = llvm.parse_assembly(spec.source + entry(spec, symbol))
     module.triple, module.data_layout = llvm.get_process_triple(), str(machine.target_data)
     module.verify()
@@ -30,18 +31,17 @@ def machine_code(spec: Spec, symbol: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 @cache
-def target() -> Any:
-    """The machine that code is made for: this one."""
+def target(lesser: str | None) -> Any:
+    """The machine that code is made for: this one, or a lesser one of the kind that is named."""
     import llvmlite.binding as llvm
 
     from mulgil.native.loader import start_llvm
 
     start_llvm()
     host = llvm.Target.from_triple(llvm.get_process_triple())
-    features = llvm.get_host_cpu_features().flatten()
-    return host.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="static", codemodel="jitdefault", jit=True
-    )
+    features = "" if lesser else llvm.get_host_cpu_features().flatten()
+    name = lesser or llvm.get_host_cpu_name()
+    return host.create_target_machine(cpu=name, features=features, opt=3, reloc="static", codemodel="jitdefault", jit=True)
 
 
 def entry(spec: Spec, symbol: str) -> str:

@@ -12,16 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.native.hardware import features, vector_bytes
 
-@cache
+
 def machine() -> tuple[int, int]:
-    """(bytes of a vector, number of vector registers) of this processor."""
-    import llvmlite.binding as llvm
-
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64, 32
-    return (32, 16) if features.get("avx2") else (16, 32 if features.get("neon") else 16)
+    """(bytes of a vector, number of vector registers) of the processor that kernels are compiled for."""
+    width = vector_bytes()
+    return width, 32 if width == 64 or "neon" in features() else 16
 
 
 def lanes_for(dtype: np.dtype, batch: int) -> int:
