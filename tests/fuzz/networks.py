@@ -70,6 +70,7 @@ class Network:
         head += [f"    list(model.parameters())[{k} % len(list(model.parameters()))].requires_grad_(False)" for k in self.frozen]
         if noisy:
             head.append("    for p in model.parameters(): p.array[...] = moved(p.array)")
+            head.append("    for m in model.modules(): m.register_forward_hook(lambda m, args, y: move(y, *args))")
         head += [f"    criterion = {self.loss.format(dtype=self.dtype)}"]
         head += [f"    optimizer = {self.optimizer.format(p=self.parameters)}"]
         names = ["model", "optimizer"]
