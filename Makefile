@@ -17,7 +17,7 @@ ARGS   ?=
 help:
 	@echo "make train   create .venv, install mulgil and train a classifier of digits (RECIPE=cnn, ARGS=...)"
 	@echo "make test    the whole test suite (ARGS=... for pytest)"
-	@echo "make oracle  install torch==2.13.0, which the tests compare with where it is there"
+	@echo "make oracle  install torch==2.13.0, and what its sample inputs need, which the tests compare with where it is there"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   the benchmarks"
 	@echo "make clean   remove .venv and the caches (runs/ stays)"
@@ -64,5 +64,5 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.oracle: $(VENV)/.created
-	$(PIP) torch==2.13.0
+	$(PIP) torch==2.13.0 expecttest
 	@touch $@
