@@ -237,9 +237,8 @@ def _groups(params: Any) -> list[dict[str, Any]]:
         raise OptionError("optimizer: params must be parameters, or a list of groups", _text(params), hint)
     params = list(params)
     if not params:
-        raise OptionError(
-            "optimizer: there must be at least one parameter", "an empty list", "was model.parameters() used up by an earlier loop?"
-        )
+        hint = "was model.parameters() used up by an earlier loop, or do the layers lie in a plain list instead of nn.ModuleList?"
+        raise OptionError("optimizer: there must be at least one parameter", "an empty list", hint)
     return params if isinstance(params[0], dict) else [{"params": params}]
 
 
