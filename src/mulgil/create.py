@@ -11,8 +11,11 @@ import numpy as np
 
 from mulgil.autograd.engine import no_grad
 from mulgil.autograd.tensor import Tensor, as_tensor, holds_gradient
-from mulgil.backend import Generator, default_dtype, default_generator
+from mulgil.backend import Generator, default_dtype, default_generator, xp_of
 from mulgil.errors import DTypeError, OptionError
+from mulgil.ops.elementwise import Copy
+from mulgil.ops.function import Context, made, run
+from mulgil.ops.random import Draw
 from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 __all__ = [
@@ -51,7 +54,8 @@ def tensor(data: ArrayLike, dtype: DTypeLike | None = None, device: DeviceLike |
         warnings.warn("tensor: the new tensor keeps no gradients of those in the list; stack(tensors) does", UserWarning, stacklevel=2)
     with no_grad():
         fresh = Tensor(data, dtype=dtype, device=device)
-    return Tensor(fresh.array.copy(), requires_grad=requires_grad)
+    copy = run(Copy(), "forward", Context(xp_of(fresh.array)), fresh.array)[0]
+    return Tensor(copy, requires_grad=requires_grad)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -77,7 +81,7 @@ def full(
         array = np.full(size, fill_value, dtype)
     except OverflowError:
         raise DTypeError(f"full: {np.dtype(dtype)} does not hold this number", repr(fill_value), "another dtype=") from None
-    return Tensor(array, requires_grad, device=device)
+    return Tensor(made(array, fill_value), requires_grad, device=device)
 
 
 def zeros(
@@ -98,7 +102,7 @@ def empty(
     *size: int | Sequence[int], dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Memory for a Tensor; what it holds is not defined."""
-    return Tensor(np.empty(_shape(size), dtype or default_dtype()), requires_grad, device=device)
+    return Tensor(made(np.empty(_shape(size), dtype or default_dtype())), requires_grad, device=device)
 
 
 def full_like(
@@ -140,7 +144,7 @@ def arange(
         counted = np.arange(start, end, step, dtype)  # type: ignore[call-overload, misc]
     except OverflowError:
         raise DTypeError(f"arange: {np.dtype(dtype)} does not hold these numbers", f"{start}, {end}, {step}", "another dtype=") from None
-    return Tensor(counted, requires_grad, device=device)
+    return Tensor(made(counted, start, end, step), requires_grad, device=device)
 
 
 def linspace(
@@ -150,18 +154,20 @@ def linspace(
     first, last = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if dtype is not None and np.dtype(dtype).kind in "iu":
         first, last = int(first), int(last)
-    return Tensor(np.linspace(first, last, steps).astype(dtype or default_dtype()), requires_grad, device=device)
+    spaced = made(np.linspace(first, last, steps).astype(dtype or default_dtype()), first, last)
+    return Tensor(spaced, requires_grad, device=device)
 
 
 def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an [n, m] matrix (m = n if left out), zeros elsewhere."""
-    return Tensor(np.eye(n, m, dtype=dtype or default_dtype()), requires_grad, device=device)
+    return Tensor(made(np.eye(n, m, dtype=dtype or default_dtype())), requires_grad, device=device)
 
 
-def _source(generator: Generator | None) -> np.random.Generator:
-    return (generator or default_generator).numpy
+def _drawn(method: str, arguments: tuple[Any, ...], dtype: DTypeLike, generator: Generator | None) -> np.ndarray:
+    """Random numbers, through an op: a compiled step draws anew at each call."""
+    return run(Draw(method, arguments, np.dtype(dtype).str, generator or default_generator), "forward", Context())[0]
 
 
 def rand(
@@ -172,7 +178,7 @@ def rand(
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers drawn evenly from [0, 1)."""
-    return Tensor(np.asarray(_source(generator).random(_shape(size))), requires_grad, dtype or default_dtype(), device)
+    return Tensor(_drawn("random", (_shape(size),), dtype or default_dtype(), generator), requires_grad, device=device)
 
 
 def randn(
@@ -183,7 +189,7 @@ def randn(
     requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from the normal distribution with mean 0 and variance 1."""
-    return Tensor(np.asarray(_source(generator).standard_normal(_shape(size))), requires_grad, dtype or default_dtype(), device)
+    return Tensor(_drawn("standard_normal", (_shape(size),), dtype or default_dtype(), generator), requires_grad, device=device)
 
 
 @overload
@@ -196,12 +202,12 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Generato
         low, high, size = 0, low, high
     if size is None or low >= high:
         raise OptionError("randint: needs low < high and a size", f"low={low}, high={high}, size={size}", "randint(0, 10, (3,))")
-    return Tensor(_source(generator).integers(low, high, size, dtype=dtype))
+    return Tensor(_drawn("integers", (low, high, size, np.dtype(dtype).type), dtype, generator))
 
 
 def randperm(n: int, *, generator: Generator | None = None) -> Tensor:
     """The integers 0 to n - 1 in random order."""
-    return Tensor(_source(generator).permutation(n))
+    return Tensor(_drawn("permutation", (n,), np.int64, generator))
 
 
 def rand_like(x: Tensor) -> Tensor:
@@ -221,7 +227,7 @@ def is_tensor(x: object) -> TypeGuard[Tensor]:
 
 def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
     """Whether |a - b| <= atol + rtol |b| everywhere."""
-    return bool(np.allclose(as_tensor(a).cpu().array, as_tensor(b).cpu().array, rtol, atol))
+    return bool(np.allclose(np.asarray(as_tensor(a).cpu()), np.asarray(as_tensor(b).cpu()), rtol, atol))
 
 
 def equal(a: Tensor, b: Tensor) -> bool:

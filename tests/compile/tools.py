@@ -8,7 +8,7 @@ import numpy as np
 
 import mulgil
 from mulgil import Tensor, nn
-from mulgil.compile.trace import arrays_of, tensors_of
+from mulgil.compile.trace import tensors_of
 
 
 def squared(y, t):
@@ -58,6 +58,16 @@ def same_over_calls(make, *arguments, calls=4, strict=True, rtol=1e-6, atol=1e-9
     return compiled
 
 
+def _owned(owner):
+    """The Tensors that a model, an optimizer or a Tensor keeps; not the gradients, which a replay need not leave behind."""
+    if isinstance(owner, Tensor):
+        return [owner]
+    if isinstance(owner, nn.Module):
+        return owner.state_dict().values()
+    values = [v for entry in owner.state_dict()["state"].values() for v in entry.values()]
+    return [v for v in values if isinstance(v, Tensor)]
+
+
 def _observed(function, state, arguments, i):
     """Copies of what a call gives and leaves behind; or the error that it raises, as text."""
     given = [Tensor(a * (1 + i % 3 / 8) if a.dtype.kind == "f" else a.copy()) for a in map(np.asarray, arguments)]
@@ -66,6 +76,5 @@ def _observed(function, state, arguments, i):
         results = tensors_of(function(*given))
     except (ValueError, IndexError, ArithmeticError) as caught:
         results, error = [], [np.frombuffer(str(caught).encode(), np.uint8)]
-    owned = [a for owner in state if not isinstance(owner, nn.Module) for a in arrays_of(owner) if a.dtype != object]
-    owned += [t.array for owner in state if isinstance(owner, nn.Module) for t in owner.state_dict().values()]
+    owned = [t.array for owner in state for t in _owned(owner)]
     return [np.array(t) for t in (*error, *(t.array for t in (*results, *given)), *(owned if i else []))]

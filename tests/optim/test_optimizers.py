@@ -272,7 +272,7 @@ def test_every_update_goes_through_run():
     with function.observed(lambda op, phase, ctx, arrays, outputs: seen.append((type(op).__name__, outputs))):
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    assert [name for name, _ in seen] == ["ClipFactor", *["Scale"] * 4, "BiasCorrection", *["Adam"] * 4]
+    assert [name for name, _ in seen] == ["ClipFactor", *["Scale"] * 4, "MovingOptions", "BiasCorrection", *["Adam"] * 4]
     assert all(outputs[0] is p.array for (_, outputs), p in zip(seen[-4:], model.parameters(), strict=True))
 
 

@@ -17,7 +17,7 @@ from mulgil.backend import xp_of
 from mulgil.errors import OptionError, ShapeError, describe
 from mulgil.ops import reduce as r
 from mulgil.ops import shape as s
-from mulgil.ops.function import Function
+from mulgil.ops.function import Function, made
 from mulgil.typing import ArrayLike, Axis, DTypeLike, Index
 
 if TYPE_CHECKING:
@@ -280,17 +280,22 @@ class Methods(Operators):
         return self._op(s.Expand(full))
 
     def __getitem__(self, key: Index) -> Tensor:
+        parts, arrays = self._index(key)
+        return self._op(s.Index(parts), *arrays)
+
+    def _index(self, key: Any) -> tuple[tuple, list[Any]]:
+        """What `Index` wants for a NumPy index: the key with SLOT in place of arrays, and these."""
         parts: list[Any] = []
         arrays: list[Any] = []
         for part in key if isinstance(key, tuple) else (key,):
             if isinstance(part, (Methods, np.ndarray, list)):
                 empty = isinstance(part, list) and not part  # NumPy would make it floating, which is no index
                 xp = xp_of(self.array)
-                arrays.append(part.array if isinstance(part, Methods) else xp.asarray(part, np.intp if empty else None))
+                arrays.append(part.array if isinstance(part, Methods) else made(xp.asarray(part, np.intp if empty else None), part))
                 parts.append(s.SLOT)
             else:
                 parts.append(part.item() if isinstance(part, np.generic) else part)
-        return self._op(s.Index(tuple(parts)), *arrays)
+        return tuple(parts), arrays
 
 
 def _ints(values: tuple) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ def call(kind: Any, op: Function, inputs: Any) -> Any:
     results = tuple([kind.of(a, node if a.dtype.kind == "f" else None, i, version) for i, a in enumerate(outputs)])
     if node is not None:
         node.sources = tuple([_source(s, arrays, tensors, outputs, results) for s in ctx.saved])
-    return results if len(results) > 1 else results[0]
+    return results if len(results) != 1 else results[0]
 
 
 def _node(op: Function, ctx: Context, tensors: list, outputs: tuple) -> Node:

@@ -20,7 +20,7 @@ from mulgil.autograd.static import apply_static
 from mulgil.backend import default_dtype, device, device_of, to_device, xp_of
 from mulgil.errors import DTypeError, GradientError, ShapeError, describe
 from mulgil.ops.elementwise import Add, Copy
-from mulgil.ops.function import Context, Function, run
+from mulgil.ops.function import Context, Function, made, run
 from mulgil.typing import ArrayLike, DeviceLike, DTypeLike
 
 RUNNING_TOTAL = 100  # additions to one scalar after which its graph is looked at
@@ -300,7 +300,7 @@ def to_array(data: Any, dtype: Any) -> Any:
             "a tensor holds floats, integers or booleans", f"{type(data).__name__} gives dtype {array.dtype}", "convert it to numbers first"
         )
     is_python = dtype is None and array.dtype == np.float64 and not isinstance(data, (np.generic, np.ndarray))
-    return array.astype(default_dtype()) if is_python else array
+    return made(array.astype(default_dtype()) if is_python else array, data)
 
 
 def holds_gradient(data: Any) -> bool:

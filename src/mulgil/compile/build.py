@@ -14,7 +14,7 @@ from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
 from mulgil.compile.passes.products import descents, large_products, predictions
 from mulgil.compile.passes.recompute import recompute
-from mulgil.compile.passes.simplify import drop_dead, fold_constants, share_common
+from mulgil.compile.passes.simplify import draw_first, drop_dead, fold_constants, share_common
 from mulgil.compile.plan import Argument, Gradients, Leaf, Plan, template
 from mulgil.compile.program import Program
 from mulgil.compile.signature import Call
@@ -23,7 +23,7 @@ from mulgil.errors import TraceError
 from mulgil.native.blas import single_blas
 from mulgil.ops.function import observed
 
-PASSES = (fold_constants, share_common, drop_dead, convolutions, descents, predictions, large_products, recompute, drop_dead)
+PASSES = (draw_first, fold_constants, share_common, drop_dead, convolutions, descents, predictions, large_products, recompute, drop_dead)
 COUNTS = (int, float, complex)
 _building = RLock()  # numba and LLVM serve one thread at a time
 
@@ -88,7 +88,7 @@ class Trace:
         gradients = self._gradients(tensors, arguments, written | {id(recorder.array(v)) for v in inputs})
         made = [*results, *(tensors[key].grad for key in self._keys(gradients.made))]
         earlier = [recorder.earlier[key] for key in self._keys(gradients.read)]
-        before, after = recorder.around()
+        recorder.settle(made)  # type: ignore[arg-type]
         back = record_back(recorder, results)
         graph = recorder.graph(made, earlier)  # type: ignore[arg-type]
         versions = [t.version for t in later.tensors.values() if id(t.array) in written]
@@ -96,7 +96,7 @@ class Trace:
         kept = self.call.objects, *(f for t in self.call.tensors for f in (t._hooks or ()))
         halves = None if back is None else cut(graph, back, written)
         program = compiled(graph if halves is None else halves[0])
-        plan = Plan(program, structure, before, after, gradients, writes, versions, later.optimizers, self.call.coarse, kept)
+        plan = Plan(program, structure, gradients, writes, versions, self.call.coarse, kept)
         if halves is not None and back is not None:
             plan.outside = self._outside(plan, back, halves, tensors, len(earlier))
         return plan

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mulgil.compile.marks import Renew
 from mulgil.errors import TraceError
 from mulgil.ops.function import Context, Function
 from mulgil.ops.shape import Transpose
@@ -23,7 +24,7 @@ class Value:
 
     kind: "input" (an argument), "state" (belongs to a model or optimizer and outlives the step), "constant" or "temp".
     array: the array itself, for state and constants. base: the value whose memory this one shares, if any.
-    updates: whether it is what an update rule left in the memory of `base`.
+    updates: whether it is a later version of `base`, in the same place of the same memory.
     lanes: 0 for memory in C order; else memory is [N / lanes, ..., lanes], so many images side by side, the last vector padded with zeros.
     """
 
@@ -58,6 +59,13 @@ class Value:
 Operand = Any  # a Value, or a Python number
 
 
+def replaced(operand: Operand, others: dict[int, Value]) -> Operand:
+    """What stands for an operand. others: id of a value -> what to read in its place, for which there may be another in turn."""
+    while (other := others.get(id(operand), operand)) is not operand:
+        operand = other
+    return operand
+
+
 @dataclass(eq=False)
 class Node:
     """One call.
@@ -89,21 +97,32 @@ class Node:
             made += [v for v in self.saved if isinstance(v, Value) and id(v) not in known]
         return made
 
+    def replaces(self, position: int, new: Value | None) -> bool:
+        """Whether `new` can be the next version of an input."""
+        old: Value = self.inputs[position]
+        return new is not None and new.base is old and (new.shape, new.dtype) == (old.shape, old.dtype)
+
     def given(self, others: dict[int, Value]) -> Node:
-        """The same call on other operands. others: id of a value -> what to read in its place."""
+        """The same call on other operands. others: id of a value -> what to read in its place.
 
-        def now(operand: Operand) -> Operand:
-            return others.get(id(operand), operand)
+        A value that shares the memory of such an operand is made anew with it, and `others` then says so for the calls that follow.
+        """
 
-        for v in self.outputs:
-            if v is not None:
-                v.base = now(v.base)
-        return replace(self, inputs=tuple(map(now, self.inputs)), saved=tuple(map(now, self.saved)))
+        def now(operands: tuple) -> tuple:
+            return tuple([replaced(v, others) for v in operands])
+
+        for v in self.writes():
+            base = replaced(v.base, others)
+            if base is not v.base:
+                others[id(v)] = replace(v, base=base)
+        return replace(self, inputs=now(self.inputs), outputs=now(self.outputs), saved=now(self.saved))
 
     def run(self, *arrays: Any) -> tuple:
-        """Do it with its own text. Takes inputs, then (backward) what was saved; gives `writes()`."""
+        """Do it with its own text, in place where it is in place. Takes inputs, then (backward) what was saved; gives `writes()`."""
         count = len(self.inputs)
         ctx = Context(np, self.needs, arrays[count:], self.static)
+        if self.op.inplace:
+            return self.op.overwrite(ctx, *arrays[:count])
         results = getattr(self.op, self.phase)(ctx, *arrays[:count])
         results = results if isinstance(results, tuple) else (results,)
         made = {id(v): r for v, r in zip(self.outputs, results, strict=True) if v is not None}
@@ -145,20 +164,47 @@ class Graph:
                 seen.add(id(v))
                 yield v
 
-    def check(self) -> Graph:
-        """Every value is made before it is read, once; returns the graph. Raises TraceError, which would be a fault of a pass."""
-        known = {id(v) for v in self.inputs}
+    def copied(self) -> Graph:
+        """The same graph with values of its own for all that calls make."""
+        new: dict[int, Value] = {}
+        nodes = []
         for node in self.nodes:
-            for v in node.reads():
-                if v.kind == "temp" and id(v) not in known:
-                    raise TraceError("compile: a value is read before it is made", f"{v} in {node}", "please report this program")
+            new.update((id(v), replace(v, base=replaced(v.base, new))) for v in node.writes())
+            nodes.append(node.given(new))
+        return Graph(self.inputs, [replaced(v, new) for v in self.results], nodes)
+
+    def written(self) -> set[int]:
+        """Ids of the roots whose memory some call writes in place."""
+        return {id(v.root) for node in self.nodes if node.op.inplace for v in node.writes()}
+
+    def check(self) -> Graph:
+        """Returns the graph, if it is one that can be run in its order; TraceError otherwise, which would be a fault of a pass.
+
+        Every value is made before it is read, once. What is written in place replaces the input that it names, in its shape and
+        dtype, and nobody reads an older version of that memory afterwards, under any name.
+        """
+        made = {id(v): -1 for v in self.inputs}  # id of a value -> the call that makes it
+        changed: dict[int, int] = {}  # id of a root -> the call that has written its memory last
+
+        def readable(v: Value, where: object) -> None:
+            if v.kind == "temp" and id(v) not in made:
+                raise TraceError("compile: a value is read before it is made", f"{v} in {where}", "please report this program")
+            if made.get(id(v), -1) < changed.get(id(v.root), -1):
+                raise TraceError("compile: an old version of written memory is read", f"{v} in {where}", "please report this program")
+
+        for i, node in enumerate(self.nodes):
+            for v in node.reads()[1:] if node.op.kind is Renew else node.reads():
+                readable(v, node)
             for v in node.writes():
-                if id(v) in known:
+                if id(v) in made:
                     raise TraceError("compile: a value is made twice", f"{v} in {node}", "please report this program")
-                known.add(id(v))
+                made[id(v)] = i
+            for position, new in zip(node.op.inplace, node.outputs, strict=True) if node.op.inplace else ():
+                if not node.replaces(position, new):
+                    raise TraceError("compile: what a call overwrites is not its input", str(node), "please report this program")
+            changed.update((id(v.root), i) for v in node.writes() if node.op.inplace)
         for v in self.results:
-            if v.kind == "temp" and id(v) not in known:
-                raise TraceError("compile: a result is never made", str(v), "please report this program")
+            readable(v, "the results")
         return self
 
     def __str__(self) -> str:
@@ -167,7 +213,7 @@ class Graph:
         lines.append(f"state:   {len(state)} arrays, {sum(v.nbytes for v in state):,} bytes")
         names: dict[int, str] = {}
         for node in self.nodes:
-            if isinstance(node.op, Transpose) and len(node.inputs[0].shape) == 2:
+            if node.op.kind is Transpose and len(node.inputs[0].shape) == 2:
                 names[id(node.outputs[0])] = f"{names.get(id(node.inputs[0]), node.inputs[0].name)}.T"
             else:
                 lines.append(f"  {node.text(names)}")

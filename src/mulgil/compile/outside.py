@@ -190,9 +190,7 @@ class Halves:
         return tuple(made[: self.results]), (*again, *made[self.results :], *watched)
 
     def backward(self, saved: Sequence[Any], gradients: Sequence[Any]) -> tuple:
-        seeds = [
-            np.zeros(v.shape, v.dtype) if gradients[i] is None else gradients[i] for i, v in zip(self.ends, self.seeds, strict=True)
-        ]
+        seeds = [np.zeros(v.shape, v.dtype) if gradients[i] is None else gradients[i] for i, v in zip(self.ends, self.seeds, strict=True)]
         given = (*saved[: len(saved) - len(self.watched)], *seeds)
         with self.lock:
             self._program = self._program or self.second()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Tensor
+from mulgil.compile.marks import Action
 from mulgil.compile.outside import Halves, joined
 from mulgil.compile.program import Program
 from mulgil.errors import TraceError
@@ -36,25 +37,27 @@ class Gradients:
 class Plan:
     """What serves a signature.
 
-    program: None for one that runs eagerly. structure: of what the function returns, see `template`. before, after: what to do
-    beside, such as a schedule's step. writes: arguments that the step writes into. versions: of the state's tensors that it writes
-    into. optimizers: whose options may have moved. kept: what the signature knows by identity. verify: replays still to be compared.
-    outside: for results that can be differentiated outside.
+    program: None for one that runs eagerly. structure: of what the function returns, see `template`. writes: arguments that the step
+    writes into. versions: of the state's tensors that it writes into. kept: what the signature knows by identity. verify: replays
+    still to be compared. outside: for results that can be differentiated outside.
     """
 
     program: Program | None
     structure: Any = None
-    before: list[Callable[[], Any]] = field(default_factory=list)
-    after: list[Callable[[], Any]] = field(default_factory=list)
     gradients: Gradients = field(default_factory=Gradients)
     writes: list[int] = field(default_factory=list)
     versions: list[list[int]] = field(default_factory=list)
-    optimizers: list[Any] = field(default_factory=list)
     coarse: tuple | None = None
     kept: tuple = ()
     verify: int = 0
     outside: Halves | None = None
     lock: Lock = field(default_factory=Lock)  # the buffers serve one call at a time
+
+    @property
+    def actions(self) -> list[Any]:
+        """What is done beside arithmetic, such as a schedule's step."""
+        nodes = [] if self.program is None else self.program.graph.nodes
+        return [node.op.action for node in nodes if isinstance(node.op, Action)]
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
         """Whether the gradients are there, or not there, as the plan needs them."""
@@ -63,10 +66,6 @@ class Plan:
     def replay(self, tensors: Sequence[Tensor]) -> Any:
         """Do it. tensors: the arguments'."""
         with self.lock:
-            for action in self.before:
-                action()
-            for optimizer in self.optimizers:
-                optimizer.refresh()
             given = tensors
             if self.gradients.read:
                 given = [*tensors, *(found(leaf, tensors).grad for leaf in self.gradients.read)]  # type: ignore[list-item]
@@ -83,13 +82,12 @@ class Plan:
                     found(leaf, tensors).grad = gradient
             for leaf in self.gradients.dropped:
                 (tensors[leaf] if type(leaf) is int else leaf).grad = None  # type: ignore[union-attr]
-            for action in self.after:
-                action()
         return results[0] if self.structure is RESULT else rebuilt(self.structure, iter(results), tensors)
-
 
     def compute(self, arrays: Sequence[np.ndarray]) -> tuple:
         """The program on these arrays, what it writes into them included."""
+        if any(not arrays[i].flags.writeable for i in self.writes):
+            raise ValueError("assignment destination is read-only")  # as NumPy says it
         given = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
         results = self.program(*given)  # type: ignore[misc]
         for i in self.writes:

@@ -90,7 +90,10 @@ def work(step: Any) -> str:
         name = type(node.op).__name__ + (".backward" if node.phase == "backward" else "")
         counts[name] = counts.get(name, 0) + 1
     parts = [name if n == 1 else f"{name} x{n}" for name, n in counts.items()]
-    shape = max((iteration_shape(n) for n in step.nodes), key=prod) if isinstance(step, Kernel) else step.writes()[0].shape
+    if isinstance(step, Kernel):
+        shape = max(map(iteration_shape, step.nodes), key=prod)
+    else:
+        shape = next((v.shape for v in step.writes()), ())
     return f"{list(shape)} {' '.join(parts[:8])}{' ...' if len(parts) > 8 else ''}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,7 +23,7 @@ from mulgil.compile.render import llvm, text
 from mulgil.native import threads
 from mulgil.native.blas import single_blas
 from mulgil.native.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
-from mulgil.ops.guard import Guard, check
+from mulgil.ops.function import Context
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.shape import Reshape
 
@@ -42,7 +43,7 @@ class Program:
 
     def __init__(self, graph: Graph, steps: list[Step]):
         self.graph, self.steps = graph, steps
-        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "check": check, "ravel": np.ravel}
+        self._scope: dict[str, Any] = {"np": np, "matmul": np.matmul, "ravel": np.ravel}
         self._fixed: dict[int, np.ndarray] = {}  # id of a value -> its array, where that never changes
         self._names: dict[int, str] = {id(v): v.name for v in graph.inputs}
         self._reshaped: dict[int, str] = dict(self._names)  # id of an argument, or of a reshaped one -> the argument's name
@@ -105,7 +106,7 @@ class Program:
 
     def _name(self, operand: Any) -> str:
         if not isinstance(operand, Value):
-            return repr(operand)
+            return f"float('{operand}')" if isinstance(operand, float) else repr(operand)
         if id(operand) not in self._names:  # a version of updated state is the same memory
             return self._name(memory(operand) if memory(operand) is not operand else operand.base)
         return self._names[id(operand)]
@@ -123,14 +124,10 @@ class Program:
             return self._view(step)
         if isinstance(step.op, KernelOp):
             return self._launch(step)
-        if isinstance(step.op, Descend):
-            name = f"descend{len(self._scope)}"
-            self._scope[name] = step.op.descend
-            return [f"{name}({', '.join(map(self._name, step.inputs))})"]
-        if isinstance(step.op, Guard):  # gives back what it was given
-            return [f"check({', '.join(map(self._name, step.inputs))})"]
+        if step.op.inplace or not step.writes():
+            return [self._act(step)]
         out = step.outputs[0]
-        if isinstance(step.op, MatMul) and step.phase == "forward" and out is not None and id(out) in self._fixed:
+        if step.op.kind is MatMul and step.phase == "forward" and out is not None and id(out) in self._fixed:
             a, b = map(self._name, step.inputs)
             return [f"matmul({a}, {b}, {self._name(out)})"]
         return self._call(step)
@@ -139,13 +136,15 @@ class Program:
         source = self._array(node.inputs[0])
         out = node.outputs[0]
         assert out is not None
-        if source is None or len(node.inputs) > 1:
+        if out.updates:  # the same place in the same memory
+            return []
+        if source is None:
             stand_in = self._layouts.get(id(node.inputs[0]))
             if node.inputs[0].kind == "input":
                 stand_in = np.empty(node.inputs[0].shape, node.inputs[0].dtype)
-            if stand_in is not None and len(node.inputs) == 1:
+            if stand_in is not None:
                 self._layouts[id(out)] = node.run(stand_in)[0]
-            if isinstance(node.op, Reshape) and node.phase == "forward":
+            if node.op.kind is Reshape and node.phase == "forward":
                 self._names[id(out)] = f"{self._name(node.inputs[0])}.reshape({out.shape})"
                 if id(node.inputs[0]) in self._reshaped:
                     self._reshaped[id(out)] = self._reshaped[id(node.inputs[0])]
@@ -156,6 +155,12 @@ class Program:
             return self._call(node)
         self._fix(out, view)
         return []
+
+    def _act(self, node: Node) -> str:
+        """A call whose results lie where its inputs did, or that gives nothing."""
+        name = f"{type(node.op).__name__.lower()}{len(self._scope)}"
+        self._scope[name] = partial(node.op.overwrite if node.op.inplace else getattr(node.op, node.phase), Context(np, node.needs))
+        return f"{name}({', '.join(map(self._name, node.inputs))})"
 
     def _call(self, node: Node) -> list[str]:
         name = f"node{len(self._scope)}"
@@ -255,6 +260,6 @@ class Program:
 
 def may_take_threads(node: Node) -> bool:
     """Whether the call, which is not a kernel of ours, may be a product that the BLAS library does on several threads."""
-    if isinstance(node.op, (KernelOp, Guard)) or is_view(node):
+    if isinstance(node.op, KernelOp) or is_view(node) or node.op.raises or node.op.early or not node.writes():
         return False
     return not isinstance(node.op, (MatMul, Descend)) or node.phase == "backward" or arithmetic(node) >= FEWEST

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from mulgil.autograd import Tensor, enable_grad
 from mulgil.autograd.record import NUMBERS
 from mulgil.compile.graph import Graph, Node, Value
+from mulgil.compile.marks import Action, Constant, Renew
 from mulgil.errors import TraceError, describe
 from mulgil.ops.function import Context, Function
-from mulgil.ops.update import SGD, BiasCorrection
 
 PACKAGE = str(Path(__file__).parents[1])
 
@@ -55,12 +58,17 @@ class Recorder:
         self.known: dict[int, Value] = {}
         self.strangers: dict[int, tuple[Value, str]] = {}  # arrays met before anybody said whose they are
         self.left = ""  # where a value first left the step
-        self.actions: list[tuple[int, Callable[[], Any]]] = []  # what was done beside the calls, after so many of them
-        self._kept: list[Any] = []  # keeps the arrays alive, so that no identity is used twice
+        self.fault: TraceError | None = None  # why there can be no graph
+        self._kept: list[Any] = []  # keeps the arrays and values alive, so that no identity is used twice
         self._through: Function | None = None  # the op whose text is being traced through
-        self._inputs: dict[int, np.ndarray] = {}  # id of an input -> its array
         self.looks = False  # whether the step looked which tensors have a gradient
         self.asked: list[tuple[np.ndarray, str]] = []  # arrays that nobody had met, whose values Python read
+        self._roots: list[tuple[Value, np.ndarray]] = []  # inputs and state
+        self._constants: dict[int, np.ndarray] = {}  # id of a value -> the array that was made of Python's numbers
+        self._age: dict[int, int] = {}  # id of a value -> a number; later ones have larger ones
+        self._views: dict[int, Node] = {}  # id of a value that shares an input's memory -> the call that made it
+        self._written: dict[int, Value] = {}  # id of a root -> what was last written in its memory
+        self._newer: dict[int, Value] = {}  # id of a value -> its next version
         self.inputs = [self.new(a, "input") for a in inputs]
         self.gradients = {id(t): t.grad for t in leaves}  # as they are before; they hold what an earlier call left
         self.earlier = {key: self.new(g.array, "input") for key, g in self.gradients.items() if g is not None}
@@ -89,7 +97,22 @@ class Recorder:
         values = [self.known.get(id(t.array)) for t in results]
         if None in values:
             raise TraceError("compile: a result was not computed by the step", hint="return what the step computed")
-        return Graph([*self.inputs, *more_inputs], values, self.nodes).check()  # type: ignore[arg-type]
+        now = [self._now(v) for v in values if v is not None]
+        self._check_memory()
+        if self.fault is not None:
+            raise self.fault
+        return Graph([*self.inputs, *more_inputs], now, self.nodes).check()
+
+    def _check_memory(self) -> None:
+        """What is written must be known under all its names; arguments and state that overlap by themselves are not."""
+        spans = sorted((*byte_bounds(a), i) for i, (_, a) in enumerate(self._roots) if a.size)
+        for (_, end, i), (start, _, j) in pairwise(spans):
+            if start < end and any(id(self._roots[k][0]) in self._written for k in (i, j)):
+                self._refuse("compile: memory is written that two arguments or arrays of the state share", str(self._roots[j][0]))
+
+    def settle(self, tensors: Sequence[Tensor]) -> None:
+        """Bring what is known of these up to what has been written since."""
+        self.known.update((id(t.array), self._now(self.known[id(t.array)])) for t in tensors if id(t.array) in self.known)
 
     def cleared(self, tensors: list[Tensor]) -> None:
         """Told of gradients that are about to be dropped."""
@@ -112,28 +135,32 @@ class Recorder:
             return
         if id(array) not in self.known:
             self.asked.append((array, f"{describe(value=array)} at {user_line()}"))
-        elif self.known[id(array)].kind != "constant":
+        elif self.known[id(array)].kind != "constant" and id(self.known[id(array)]) not in self._constants:
             self.left = self.left or f"{describe(value=array)} at {user_line()}"
+
+    def made(self, array: np.ndarray) -> None:
+        """Told of an array that was made of Python's numbers."""
+        if id(array) not in self.known:
+            value = self.new(array, "temp")
+            self._constants[id(value)] = array
+            self.nodes.append(Node(Constant(array.copy()), "forward", (), (value,), (), (), None, user_line()))
 
     def beside(self, action: Callable[[], Any]) -> None:
         """Told of what a replayed step has to do itself, such as a schedule's step."""
-        self.actions.append((len(self.nodes), action))
-
-    def around(self) -> tuple[list[Callable[[], Any]], list[Callable[[], Any]]]:
-        """The actions before the first update of an optimizer, and those after it."""
-        first = next((i for i, node in enumerate(self.nodes) if isinstance(node.op, (SGD, BiasCorrection))), len(self.nodes))
-        return [do for at, do in self.actions if at <= first], [do for at, do in self.actions if at > first]
+        self.nodes.append(Node(Action(action), "forward", (), (), (), (), None, user_line()))
 
     def array(self, value: Value) -> np.ndarray:
         """The array that an input was at this call."""
-        return self._inputs[id(value)]
+        return next(array for v, array in self._roots if v is value)
 
-    def new(self, array: np.ndarray, kind: str, base: Value | None = None) -> Value:
-        value = Value(f"{kind[0]}{len(self._kept)}", array.shape, array.dtype, kind, None if kind in ("temp", "input") else array, base)
+    def new(self, array: np.ndarray, kind: str, base: Value | None = None, updates: bool = False) -> Value:
+        own = array if kind in ("state", "constant") else None
+        value = Value(f"{kind[0]}{len(self._kept)}", array.shape, array.dtype, kind, own, base, updates)
         self.known[id(array)] = value
-        self._kept.append(array)
-        if kind == "input":
-            self._inputs[id(value)] = array
+        self._age[id(value)] = len(self._kept)
+        self._kept += [array, value]
+        if kind in ("input", "state"):
+            self._roots.append((value, array))
         return value
 
     def read(self, array: Any, op: Function) -> Any:
@@ -144,26 +171,78 @@ class Recorder:
             return self.new(array, "constant")  # made by the op's own text
         if id(array) not in self.known:
             self.strangers[id(array)] = self.new(array, "state"), f"{op} read {describe(array=array)} at {user_line()}"
-        return self.known[id(array)]
+        value = self.known[id(array)] = self._now(self.known[id(array)])
+        return value
+
+    def _now(self, value: Value) -> Value:
+        """The latest version of a value: a new one, if its memory was written to under another name since it was made."""
+        while id(value) in self._newer:
+            value = self._newer[id(value)]
+        last = self._written.get(id(value.root))
+        if last is None or self._age[id(last)] <= self._age[id(value)]:
+            return value
+        node = self._views.get(id(value))
+        if node is None:
+            node, source = Node(Renew(), "forward", (value, last), (), (), (), None, user_line()), value
+        else:
+            source = self._now(node.inputs[0])
+            node = replace(node, inputs=(source, *node.inputs[1:]))
+            if not (node.op.view and node.op.pure):
+                self._refuse("compile: memory is written in place that an op from outside also gave as its result", str(node.op))
+        new = Value(f"t{len(self._kept)}", value.shape, value.dtype, "temp", None, source, source is value)
+        self._age[id(new)] = len(self._kept)
+        self._kept.append(new)
+        self.nodes.append(replace(node, outputs=(new,), saved=()))
+        if id(value) in self._views:
+            self._views[id(new)] = node
+        self._newer[id(value)] = new
+        return new
+
+    def _refuse(self, rule: str, got: str) -> None:
+        """Remember why there can be no graph: the function itself, which is running, is sound."""
+        self.fault = self.fault or TraceError(rule, f"{got} at {user_line()}", "without compile it runs correctly")
 
     def __call__(self, op: Function, phase: str, ctx: Context, arrays: tuple, outputs: tuple) -> None:
-        if phase in op.composed:
+        if phase in op.composed and op.pure:
             self._trace_through(op, phase, ctx, arrays, outputs)
             return
         inputs = tuple(self.read(a, op) for a in arrays)
         saved = tuple(self.read(a, op) for a in ctx.saved) if phase == "backward" else None
-        made = tuple(None if a is None else self._made(op, a, i, inputs, arrays) for i, a in enumerate(outputs))
+        made = self._updated(op, arrays, inputs) if op.inplace else self._outputs(op, arrays, inputs, outputs)
         if saved is None:
-            saved = tuple(a if isinstance(a, NUMBERS) else self.known.get(id(a)) or self.new(a, "temp") for a in ctx.saved)
-        self.nodes.append(Node(op, phase, inputs, made, saved, ctx.needs, ctx.static, user_line()))
+            saved = tuple(a if isinstance(a, NUMBERS) else self.known.get(id(a)) or self._output(a, arrays, inputs) for a in ctx.saved)
+        node = Node(op, phase, inputs, made, saved, ctx.needs, ctx.static, user_line())
+        self.nodes.append(node)
+        self._views.update((id(v), node) for v in node.writes() if v.base is not None and not op.inplace)
 
-    def _made(self, op: Function, array: np.ndarray, position: int, inputs: tuple, arrays: tuple) -> Value | None:
-        if op.inplace:  # a new version of the value, in the same memory
-            return self.new(array, "temp", base=inputs[op.inplace[position]])
-        if id(array) in self.known:  # an op that returned its input, or one array twice, made nothing new
-            return None
-        shares = op.view and np.may_share_memory(arrays[0], array)  # a reshape of strided memory copies
-        return self.new(array, "temp", base=inputs[0] if shares else None)
+    def _outputs(self, op: Function, arrays: tuple, inputs: tuple, outputs: tuple) -> tuple[Value | None, ...]:
+        made: list[Value | None] = []
+        for i, array in enumerate(outputs):
+            again = array is not None and id(array) in self.known
+            if again and not any(array is other for other in (*arrays, *outputs[:i])):
+                self._refuse("compile: an op gave an array that it had given before, with other contents", str(op))
+            made.append(None if array is None or again else self._output(array, arrays, inputs))
+        return tuple(made)
+
+    def _output(self, array: np.ndarray, arrays: tuple, inputs: tuple) -> Value:
+        """A new value, in the memory of an input if the op gave a view of it (a reshape of strided memory copies)."""
+        pairs = zip(arrays, inputs, strict=True) if array.base is not None else ()
+        return self.new(array, "temp", next((v for a, v in pairs if isinstance(v, Value) and np.may_share_memory(a, array)), None))
+
+    def _updated(self, op: Function, arrays: tuple, inputs: tuple) -> tuple[Value, ...]:
+        """New versions of what an op in place has overwritten."""
+        targets = [arrays[i] for i in op.inplace]
+        others = [a for i, a in enumerate(arrays) if i not in op.inplace and isinstance(a, np.ndarray)]
+        if any(a is not t and np.may_share_memory(a, t) for t in targets for a in others):
+            self._refuse("compile: an op in place must not read the memory that it writes under another name", str(op))
+        versions = []
+        for i in op.inplace:
+            version = self.new(arrays[i], "temp", inputs[i], updates=True)
+            self._newer[id(inputs[i])] = self._written[id(version.root)] = version
+            if id(inputs[i]) in self._views:
+                self._views[id(version)] = self._views[id(inputs[i])]
+            versions.append(version)
+        return tuple(versions)
 
     def _trace_through(self, op: Function, phase: str, ctx: Context, arrays: tuple, outputs: tuple) -> None:
         def tensor(a: Any) -> Any:

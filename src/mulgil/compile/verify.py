@@ -23,7 +23,7 @@ def verified(compiled: Any, plan: Plan, call: Call) -> Any:
     arrays = [*arrays_of([compiled.state, *call.objects]), *(t.array for t in call.tensors)]
     before = [a.copy() for a in arrays]
     gradients, random = [t.grad for t in leaves], default_generator.get_state()
-    schedules = [(o, copy.copy(vars(o))) for o in map(_owner_of, (*plan.before, *plan.after)) if o is not None]
+    schedules = [(o, copy.copy(vars(o))) for o in map(_owner_of, plan.actions) if o is not None]
     groups = [[dict(group) for group in o.param_groups] for o in world.optimizers]
     results = plan.replay(call.tensors)
     mine = [a.copy() for a in (*(t.array for t in tensors_of(results)), *arrays)]
@@ -41,9 +41,7 @@ def verified(compiled: Any, plan: Plan, call: Call) -> Any:
     expected = compiled.function(*call.args, **call.kwargs)
     pairs = list(zip(mine, [*(t.array for t in tensors_of(expected)), *arrays], strict=True))
     kept = {id(leaf) for leaf in plan.gradients.made if isinstance(leaf, Tensor)}
-    pairs += [
-        (g, t.grad.array) for t, g in zip(leaves, made, strict=True) if id(t) in kept and g is not None and t.grad is not None
-    ]
+    pairs += [(g, t.grad.array) for t, g in zip(leaves, made, strict=True) if id(t) in kept and g is not None and t.grad is not None]
     for array, eager in pairs:
         if not close(array, eager):
             raise MulgilError(

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Tensor
-from mulgil.backend import device_of
+from mulgil.backend import device_of, xp_of
 from mulgil.errors import DeviceError, DTypeError, ShapeError, describe
+from mulgil.ops.function import Context, observers, run
+from mulgil.ops.guard import Classes
 
 BATCH_AXIS = "add the batch axis: x[None] (or x.unsqueeze(0))"
 
@@ -161,17 +163,14 @@ def _target_hint(x: Any, target: Any, expected: tuple) -> str:
 
 
 def labels_in_range(name: str, target: Any, classes: int, ignore_index: int) -> None:
-    """Every label must be a class, 0 to classes - 1, or `ignore_index`; names the first that is not."""
-    bad = ((target < 0) | (target >= classes)) & (target != ignore_index)
-    if not bad.any():
+    """Every label must be a class, 0 to classes - 1, or `ignore_index`. A compiled step checks its labels too."""
+    if observers():
+        run(Classes(name, classes, ignore_index), "forward", Context(xp_of(target)), target)
         return
-    index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
-    place, value, largest = index[0] if len(index) == 1 else index, int(target[index]), int(target.max())
-    hint = f"give the last layer {largest + 1} outputs, or correct the labels" if value > 0 else "correct the labels"
-    if largest == classes and int(target[target != ignore_index].min()) == 1:
-        hint = "labels count from 0: target - 1"
-    rule = f"{name}: labels must be 0 to {classes - 1}, for the prediction has {classes} classes"
-    raise ShapeError(rule, f"target[{place}] = {value}", hint)
+    # a negative int64 read as uint64 is huge, so one reduction finds labels below 0 and above the last class
+    unsigned = target.view(np.uint64) if target.dtype == np.int64 else target
+    if target.size and (unsigned.max() >= classes or (unsigned is target and target.min() < 0)):
+        Classes(name, classes, ignore_index).explain(target)
 
 
 def same_shape(name: str, x: Any, target: Any) -> None:

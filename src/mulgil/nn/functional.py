@@ -27,7 +27,7 @@ from mulgil.nn.loss_functions import (
     softmax_crossentropy,
 )
 from mulgil.ops import conv, elementwise, linalg, mathematics, norm, pool, random, reduce, shape, update
-from mulgil.ops.function import Context, run, run_inplace
+from mulgil.ops.function import Context, made, run, run_inplace
 from mulgil.typing import ArrayLike, DTypeLike, Pair
 
 __all__ = [
@@ -228,9 +228,10 @@ def one_hot(labels: ArrayLike, num_classes: int = -1) -> Tensor:
     a = _raw(labels)
     if a.dtype.kind not in "iu":
         raise OptionError("one_hot: labels must be integers", describe(labels=a), "convert them: labels.long()")
-    num_classes = int(a.max()) + 1 if num_classes == -1 else num_classes
+    x = labels if isinstance(labels, Tensor) else Tensor(a)
+    num_classes = int(x.max()) + 1 if num_classes == -1 else num_classes
     checks.labels_in_range("one_hot", a, num_classes, ignore_index=0)
-    return Tensor((a[..., None] == xp_of(a).arange(num_classes)).astype("int64"))
+    return (x.unsqueeze(-1) == Tensor(made(xp_of(a).arange(num_classes)))).long()
 
 
 # ---------------------------------------------------------------------- activations

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mulgil.autograd import Parameter, Tensor
+from mulgil.autograd import Parameter, Tensor, no_grad
 from mulgil.backend import Generator, default_dtype, default_generator, xp_of
 from mulgil.errors import OptionError, ShapeError
+from mulgil.ops.function import Context, run
+from mulgil.ops.random import Draw
 
 T = TypeVar("T", bound=Tensor)
 
@@ -53,17 +55,22 @@ def _fill(tensor: T, values: Callable[[Tensor], Any]) -> T:
     if tensor.array is None:
         tensor.when_known += (lambda known: _fill(known, values),)  # an OpenParameter
     else:
-        tensor.array[...] = values(tensor)
-        tensor.bump()
+        with no_grad():
+            tensor.copy_(values(tensor))
     return tensor
 
 
 def _uniform(tensor: Tensor, low: float, high: float, generator: Generator | None) -> Any:
-    return (generator or default_generator).on(xp_of(tensor.array)).uniform(low, high, tensor.shape)
+    return _draw(tensor, "uniform", (low, high, tensor.shape), generator)
 
 
 def _normal(tensor: Tensor, mean: float, std: float, generator: Generator | None) -> Any:
-    return mean + std * (generator or default_generator).on(xp_of(tensor.array)).standard_normal(tensor.shape)
+    return _draw(tensor, "standard_normal", (tensor.shape,), generator) * std + mean
+
+
+def _draw(tensor: Tensor, method: str, arguments: tuple, generator: Generator | None) -> Tensor:
+    draw = Draw(method, arguments, "<f8", generator or default_generator)
+    return Tensor.of(run(draw, "forward", Context(xp_of(tensor.array)))[0])
 
 
 def uniform_(tensor: T, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> T:

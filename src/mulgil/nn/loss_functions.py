@@ -113,10 +113,7 @@ def _classified(name: str, op: Any, x: Any, target: Any, weight: Any, ignore_ind
     if type(a) is not type(t) or a.dtype.kind != "f" or t.shape != a.shape[:1] or a.ndim != 2 or t.dtype.kind not in "iu":
         checks.logits(name, a, t)
     if t.ndim != a.ndim:
-        # a negative int64 read as uint64 is huge, so one reduction finds labels below 0 and above the last class
-        unsigned = t.view(np.uint64) if t.dtype == np.int64 else t
-        if t.size and (unsigned.max() >= a.shape[1] or (unsigned is t and t.min() < 0)):
-            checks.labels_in_range(name, t, a.shape[1], ignore_index)
+        checks.labels_in_range(name, t, a.shape[1], ignore_index)
     if t.dtype.kind == "f":
         target = _as(a, target, t)
     if weight is None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mulgil.autograd import Parameter, Tensor
+from mulgil.autograd import Parameter, Tensor, no_grad
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import ModelFileError, ShapeError
 
@@ -98,8 +98,8 @@ def _write(owner: Any, tensor: Tensor, value: Any) -> None:
         owner._settle_from(value)
     if isinstance(tensor, Parameter) or tensor.array.dtype.kind == "f":
         value = value.astype(tensor.array.dtype, copy=False)
-    tensor.array[...] = to_device(value, tensor.device)
-    tensor.bump()
+    with no_grad():
+        tensor.copy_(to_device(value, tensor.device))
 
 
 # ---------------------------------------------------------------------- what to say when names or shapes differ

@@ -30,8 +30,7 @@ def observed(observer: Any) -> Iterator[None]:
     """Let `observer` see every call that this thread makes within the block.
 
     It is called as observer(op, phase, ctx, arrays, outputs). Where it has these methods, to_python(array) tells it of a value that
-    becomes Python's, made(array) of an array made of Python's numbers alone, bumped(version) of memory that was written to (version:
-    its Tensor's counter), and beside(action) of what was done besides arithmetic.
+    becomes Python's, made(array) of an array made of Python's numbers alone, and beside(action) of what was done besides arithmetic.
     """
     watching = _observers.setdefault(get_ident(), [])
     watching.append(observer)
@@ -236,6 +235,17 @@ def _as_arrays(ctx: Context, outputs: tuple) -> tuple:
 def beside(action: Callable[[], Any]) -> None:
     """Tell who watches that something besides arithmetic was done, such as a schedule's step: who replays the arithmetic does it again."""
     tell("beside", action)
+
+
+def made(array: Array, *of: Any) -> Array:
+    """Tell who watches that an array was made `of` Python's numbers, if it was of nothing else; returns it."""
+    if observers() and all(map(_is_python, of)):
+        tell("made", array)
+    return array
+
+
+def _is_python(data: Any) -> bool:
+    return type(data) in (int, float, bool) or data is None or (isinstance(data, (list, tuple, range)) and all(map(_is_python, data)))
 
 
 def run_inplace(op: Function, *arrays: Array) -> tuple[Array, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mulgil.errors import NonFiniteError
+from mulgil.errors import NonFiniteError, ShapeError
 from mulgil.ops import function
 from mulgil.ops.function import Array, Function
 
@@ -22,14 +22,70 @@ class Guard(Function):
     """
 
     count: int
+    raises = True
 
     @property
     def inplace(self) -> tuple[int, ...]:  # type: ignore[override]
         return tuple(range(1, self.count + 1))
 
     def forward(self, ctx, loss, *gradients):
+        return self.overwrite(ctx, loss, *gradients)
+
+    def overwrite(self, ctx, loss, *gradients):
         check(loss, *gradients)
         return gradients
+
+
+@dataclass(frozen=True)
+class Classes(Function):
+    """Raises ShapeError unless every label is a class, 0 to classes - 1, or `ignore_index`. Gives nothing.
+
+    target: integers of any shape. name: of the function that was given them.
+    """
+
+    name: str
+    classes: int
+    ignore_index: int
+    composed = ("forward",)
+    raises = True
+
+    def forward(self, ctx, target):
+        limits = np.iinfo(target.dtype)
+        bad = [target >= self.classes] if self.classes <= limits.max else []
+        bad += [target < 0] if limits.min else []
+        if not bad:
+            return ()
+        wrong = bad[0] | bad[-1]
+        if not 0 <= self.ignore_index < self.classes and limits.min <= self.ignore_index <= limits.max:
+            wrong = wrong & (target != self.ignore_index)
+        Refuse(self)(wrong.astype("float32").sum(), target)
+        return ()
+
+    def explain(self, target: Array) -> None:
+        """Raise the error, if there is something to refuse: it names the first label that is wrong."""
+        bad = ((target < 0) | (target >= self.classes)) & (target != self.ignore_index)
+        if not bad.any():
+            return
+        index = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+        place, value, largest = index[0] if len(index) == 1 else index, int(target[index]), int(target.max())
+        hint = f"give the last layer {largest + 1} outputs, or correct the labels" if value > 0 else "correct the labels"
+        if largest == self.classes and int(target[target != self.ignore_index].min()) == 1:
+            hint = "labels count from 0: target - 1"
+        rule = f"{self.name}: labels must be 0 to {self.classes - 1}, for the prediction has {self.classes} classes"
+        raise ShapeError(rule, f"target[{place}] = {value}", hint)
+
+
+@dataclass(frozen=True)
+class Refuse(Function):
+    """Has the rule explain what is wrong with x, where the number of faults is not 0. Gives nothing. Inputs: that number, x."""
+
+    rule: Classes
+    raises = True
+
+    def forward(self, ctx, faults, x):
+        if faults:
+            self.rule.explain(x)
+        return ()
 
 
 def guard(loss: Array, gradients: list[Array]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar, overload
 
@@ -12,7 +13,7 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
-from mulgil.ops.function import tell
+from mulgil.ops.function import Function, run_inplace, tell
 from mulgil.options import NOT_NEGATIVE, Range, check_number
 
 R = TypeVar("R")
@@ -117,7 +118,7 @@ class Optimizer:
                 if xp not in numbers:
                     numbers[xp] = {name: xp.empty((), np.float64) for name in self.moving(group)}
                 self.numbers = numbers[xp]
-                self._set(group, self.numbers)
+                run_inplace(MovingOptions(self, group), *self.numbers.values())
                 self.update(params, group, self.numbers["lr"])
         return loss
 
@@ -132,22 +133,6 @@ class Optimizer:
     def settings(self) -> tuple[Any, ...]:
         """The fixed options of all groups: what a replayed step holds for."""
         return tuple([self.fixed(group) for group in self.param_groups])
-
-    def refresh(self) -> None:
-        """Bring the 0-d arrays that update rules read up to the groups' options: what `step` does first, for a replayed step."""
-        for group, numbers in zip(self.param_groups, self._numbers, strict=True):
-            for arrays in numbers.values():
-                self._set(group, arrays)
-
-    def _set(self, group: dict[str, Any], arrays: dict[str, Any]) -> None:
-        try:
-            for name, value in self.moving(group).items():
-                if not 0 <= value < INFINITE:  # it may have been set since `check`
-                    self.check(group)
-                arrays[name][...] = value
-        except TypeError:
-            self.check(group)
-            raise
 
     def update(self, params: list[Tensor], group: dict[str, Any], lr: Any) -> None:
         """Update `params`, the members of `group` that have a gradient. lr: a 0-d array that holds group["lr"]."""
@@ -220,6 +205,34 @@ class Options(TypedDict, total=False):
     fused: bool | None
     capturable: bool | None
     differentiable: bool | None
+
+
+@dataclass(frozen=True, eq=False)
+class MovingOptions(Function):
+    """What moves among the options of a group, brought into the 0-d arrays that update rules read. It is asked for anew at each replay."""
+
+    optimizer: Optimizer
+    group: dict[str, Any]
+    pure = False
+    early = True
+
+    @property
+    def inplace(self) -> tuple[int, ...]:  # type: ignore[override]
+        return tuple(range(len(self.optimizer.moving(self.group))))
+
+    def __repr__(self) -> str:
+        return f"MovingOptions({', '.join(self.optimizer.moving(self.group))})"
+
+    def overwrite(self, ctx: Any, *arrays: Any) -> tuple[Any, ...]:
+        try:
+            for array, value in zip(arrays, self.optimizer.moving(self.group).values(), strict=True):
+                if not 0 <= value < INFINITE:  # it may have been set since `check`
+                    self.optimizer.check(self.group)
+                array[...] = value
+        except TypeError:
+            self.optimizer.check(self.group)
+            raise
+        return arrays
 
 
 def reject(name: str, options: Options) -> None:

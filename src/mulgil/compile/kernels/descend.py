@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from mulgil.native.blas import add_product
 from mulgil.ops.function import Function
 
@@ -21,7 +19,7 @@ class Descend(Function):
     decay: float = 0.0
     inplace: ClassVar[tuple[int, ...]] = (0,)
 
-    def descend(self, p: np.ndarray, a: np.ndarray, b: np.ndarray, lr: np.ndarray) -> None:
-        """Do it."""
+    def overwrite(self, ctx, p, a, b, lr):
         rate = float(lr)
         add_product(p, a, b, -rate, 1 - rate * self.decay)
+        return (p,)

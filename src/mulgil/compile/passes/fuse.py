@@ -15,7 +15,6 @@ import numpy as np
 from mulgil.compile.graph import Graph, Node, Value
 from mulgil.compile.loop.lower import loopable, lowers
 from mulgil.ops import shape
-from mulgil.ops.guard import Guard
 
 LARGE = 1 << 18  # elements that are worth a kernel, and threads, of their own
 
@@ -49,7 +48,7 @@ def is_reduction(node: Node) -> bool:
 
 def is_view(node: Node) -> bool:
     """Whether the call only gives memory another shape."""
-    return node.op.view and node.outputs[0] is not None and node.outputs[0].base is not None and not node.op.inplace
+    return node.op.view and node.op.pure and node.outputs[0] is not None and node.outputs[0].base is not None and not node.op.inplace
 
 
 def is_gather(node: Node) -> bool:
@@ -99,7 +98,7 @@ class Fuser:
         self.nest_of: dict[int, tuple[int, bool]] = {}  # id of a value -> its nest in that step, and whether it is reduced there
 
     def place(self, node: Node) -> None:
-        if is_view(node) and len(node.inputs) == 1:
+        if is_view(node):
             self._view(node)
         elif node.again:
             self.waiting.append(node)
@@ -116,7 +115,7 @@ class Fuser:
         if not can_lower(node):
             self.steps.append(node)
             at = len(self.steps) - 1
-            self.guard = at if isinstance(node.op, Guard) else self.guard
+            self.guard = at if node.op.raises or not node.op.pure else self.guard
         else:
             at = next((i for i in range(earliest, len(self.steps)) if self._joins(i, group)), len(self.steps))
             if at == len(self.steps):
@@ -177,9 +176,6 @@ def fuse(graph: Graph) -> list[Step]:
     """The steps of the plan, in order. Views are among them as single nodes."""
     fuser = Fuser()
     for node in graph.nodes:
-        if node.op.inplace:
-            for v in node.writes():
-                v.updates = True
         fuser.place(node)
     steps: list[Step] = [*fuser.views.get(-1, [])]
     for i, step in enumerate(fuser.steps):

@@ -52,7 +52,7 @@ def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:
         for node in step.nodes if isinstance(step, Kernel) else [step]:
             for v in node.reads():
                 reads_in.setdefault(id(v), set()).add(i)
-    results = {id(v) for v in graph.results}
+    results = {id(v) for v in graph.results} | graph.written()  # later versions lie where the first does
     written: dict[int, list[Value]] = {}
     for i, step in enumerate(steps):
         if isinstance(step, Kernel):
@@ -62,7 +62,7 @@ def written_by(steps: list[Step], graph: Graph) -> dict[int, list[Value]]:
                         elsewhere = id(v) in results or reads_in.get(id(v), set()) - {i} or _read_by_other_nest(v, nest, step)
                         if elsewhere or is_reduction(node):
                             written.setdefault(i, []).append(v)
-        elif isinstance(step.op, MatMul) and step.phase == "forward" and step.outputs[0] is not None and step.outputs[0].shape:
+        elif step.op.kind is MatMul and step.phase == "forward" and step.outputs[0] is not None and step.outputs[0].shape:
             written.setdefault(i, []).append(step.outputs[0])
         elif isinstance(step.op, KernelOp):
             written.setdefault(i, []).extend(step.writes())

@@ -21,13 +21,14 @@ from mulgil.compile.passes.fuse import can_lower, is_reduction, iteration_shape
 from mulgil.native.vector import lanes_for
 from mulgil.ops.conv import Conv2d
 from mulgil.ops.mathematics import ReLU
-from mulgil.ops.pool import MaxPool2d
+from mulgil.ops.pool import AvgPool2d, MaxPool2d
 
 
 def convolutions(graph: Graph) -> Graph:
     """The graph with the calls that have kernels in place of those that they stand for."""
-    if not any(isinstance(node.op, (Conv2d, MaxPool2d)) for node in graph.nodes):
+    if not any(node.op.kind in (Conv2d, MaxPool2d) for node in graph.nodes):
         return graph
+    graph = graph.copied()  # whose values are told here where they lie
     patterns = Patterns(graph)
     patterns.rewrite()
     results = [patterns.in_order(v) for v in graph.results]
@@ -57,8 +58,8 @@ class Patterns:
         for node in self.graph.nodes:
             if id(node) in self._done:
                 continue
-            rewrite = getattr(self, f"_{type(node.op).__name__}_{node.phase}", None)
-            if rewrite is None or not rewrite(node):
+            rewrite = REWRITES.get((node.op.kind, node.phase))
+            if rewrite is None or not rewrite(self, node):
                 self._follow(node)
 
     def _follow(self, node: Node) -> None:
@@ -73,14 +74,17 @@ class Patterns:
                 return self.in_order(v)
             return self.in_lanes(v, *lanes) if v.shape == shape and v.dtype.kind == "f" else v
 
-        node = node.given({id(v): turned(v) for v in node.reads()})
+        now = {id(v): turned(v) for v in node.reads()}
+        for v in node.writes():
+            v.base = now.get(id(v.base), v.base)
+        node = node.given(now)
         for v in made if stays else ():
             v.lanes = min(lanes)
         self.nodes.append(node)
 
     # ---- forward
 
-    def _Conv2d_forward(self, node: Node) -> bool:
+    def _conv_forward(self, node: Node) -> bool:
         x, weight, *_ = node.inputs
         y = node.outputs[0]
         if not isinstance(x, Value) or not conv.supported(node.op, weight) or x.dtype != weight.dtype or not np.prod(y.shape):  # type: ignore
@@ -109,7 +113,7 @@ class Patterns:
         gradients = any(n.phase == "backward" for n in self.graph.nodes)
         return node.inputs[0].shape[0] <= FEW and node.op.groups == 1 and not gradients  # type: ignore[attr-defined]
 
-    def _MaxPool2d_forward(self, node: Node) -> bool:
+    def _max_pool_forward(self, node: Node) -> bool:
         x = node.inputs[0]
         if not pool.supported(node.op) or x.dtype.name not in ("float32", "float64") or not np.prod(node.outputs[0].shape):  # type: ignore
             return False
@@ -117,7 +121,7 @@ class Patterns:
         self._emit(node, pool.MaxPoolForward(node.op), (x,), (node.outputs[0], self._wanted_winner(node)), x.lanes)
         return True
 
-    def _AvgPool2d_forward(self, node: Node) -> bool:
+    def _avg_pool_forward(self, node: Node) -> bool:
         x, y = node.inputs[0], node.outputs[0]
         if not x.lanes or not pool.supported(node.op) or not np.prod(y.shape):  # type: ignore
             return False  # nothing is brought into lanes for a few sums
@@ -126,7 +130,7 @@ class Patterns:
 
     # ---- backward
 
-    def _AvgPool2d_backward(self, node: Node) -> bool:
+    def _avg_pool_backward(self, node: Node) -> bool:
         op: Any = pool.AvgPoolBackward(node.op)
         gy, gx = node.inputs[0], node.outputs[0]
         if not any(isinstance(n.op, pool.AvgPoolForward) and n.op.pool == op.pool and n.inputs[0].shape == gx.shape for n in self.nodes):  # type: ignore
@@ -135,7 +139,7 @@ class Patterns:
         self._emit(node, op, (gy,), (gx,), gy.lanes)
         return True
 
-    def _MaxPool2d_backward(self, node: Node) -> bool:
+    def _max_pool_backward(self, node: Node) -> bool:
         gy, winner = node.inputs[0], node.saved[0]
         if not winner.lanes or gy.dtype.name not in ("float32", "float64"):
             return False
@@ -149,18 +153,18 @@ class Patterns:
         self._pooled[id(gx)] = self.nodes[-1]
         return True
 
-    def _ReLU_backward(self, node: Node) -> bool:
+    def _relu_backward(self, node: Node) -> bool:
         g, y = node.inputs[0], node.saved[0]
         if not y.lanes or g.shape != y.shape or g.dtype != y.dtype:
             return False
-        maker = next((n for n in self.nodes if n.outputs[0] is g), None)
+        maker = next((n for n in self.nodes if any(v is g for v in n.outputs[:1])), None)
         if maker is not None and isinstance(maker.op, conv.ConvInputGradient) and self._only(g, ReLU, "backward") is node:
             self.nodes.remove(maker)
             self._emit(node, maker.op, (*maker.inputs, y), node.outputs, y.lanes)
             return True
         return False
 
-    def _Conv2d_backward(self, node: Node) -> bool:
+    def _conv_backward(self, node: Node) -> bool:
         g, (x, weight) = node.inputs[0], node.saved
         if not conv.supported(node.op, weight) or not g.dtype == x.dtype == weight.dtype or not np.prod(g.shape):  # type: ignore
             return False
@@ -196,24 +200,24 @@ class Patterns:
         if len(readers) != 1 or readers[0] is None or id(value) in self.bases:
             return None
         node = readers[0]
-        return node if type(node.op) is kind and node.phase == phase and node.inputs[0] is value else None
+        return node if node.op.kind is kind and node.phase == phase and node.inputs[0] is value else None
 
     def _relu_gradients(self, y: Any) -> list[Node]:
         """The backward calls of the ReLU that made y."""
         readers = [n for n in self.readers.get(id(y), []) if n is not None]
-        return [n for n in readers if type(n.op) is ReLU and n.phase == "backward" and n.saved[0] is y]
+        return [n for n in readers if n.op.kind is ReLU and n.phase == "backward" and n.saved[0] is y]
 
     def _pools_gradient(self, y: Any, pooling: Node, relu: Node | None) -> bool:
         """Whether every gradient of the ReLU comes from the pooling after it, so that y itself is never needed."""
         winner = pooling.saved[0]
-        pools = [n for n in self.graph.nodes if n.phase == "backward" and isinstance(n.op, MaxPool2d)]
+        pools = [n for n in self.graph.nodes if n.phase == "backward" and n.op.kind is MaxPool2d]
         makers = {id(v): n for n in pools for v in n.outputs}
         for gradient in self._relu_gradients(y) if relu else []:
             maker = makers.get(id(gradient.inputs[0]))
             if maker is None or maker.saved[0] is not winner or self._only(maker.outputs[0], ReLU, "backward") is not gradient:
                 return False
         readers = self.readers.get(id(winner), [])
-        return all(n is not None and isinstance(n.op, MaxPool2d) and n.phase == "backward" for n in readers)
+        return all(n is not None and n.op.kind is MaxPool2d and n.phase == "backward" for n in readers)
 
     def _wanted_winner(self, pooling: Any) -> Value | None:
         winner = pooling.saved[0]
@@ -244,3 +248,14 @@ class Patterns:
             if v is not None:
                 v.lanes = lanes
         self.nodes.append(replace(node, op=op, phase="forward", inputs=inputs, outputs=outputs, saved=(), needs=(), static=None))
+
+
+REWRITES = {
+    (Conv2d, "forward"): Patterns._conv_forward,
+    (Conv2d, "backward"): Patterns._conv_backward,
+    (MaxPool2d, "forward"): Patterns._max_pool_forward,
+    (MaxPool2d, "backward"): Patterns._max_pool_backward,
+    (AvgPool2d, "forward"): Patterns._avg_pool_forward,
+    (AvgPool2d, "backward"): Patterns._avg_pool_backward,
+    (ReLU, "backward"): Patterns._relu_backward,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -32,9 +32,13 @@ def descents(graph: Graph) -> Graph:
     products = {id(node.outputs[0]): node for node in graph.nodes if _adds_well(node)}
     nodes: list[Node] = []
     for node in graph.nodes:
-        product = products.get(id(node.inputs[1])) if isinstance(node.op, SGD) and not node.op.momentum else None
+        plain = isinstance(node.op, SGD) and node.op.kind is SGD and not node.op.momentum
+        product = products.get(id(node.inputs[1])) if plain else None
         gradient = node.inputs[1] if product else None
-        if product is None or len(readers[id(gradient)]) != 1 or id(gradient) in bases or not node.inputs[0].array.flags.c_contiguous:
+        if product is None or len(readers[id(gradient)]) != 1 or id(gradient) in bases or not _is_row_major(node.inputs[0]):
+            nodes.append(node)
+            continue
+        if _overwritten(nodes[nodes.index(product) :], product.reads()):
             nodes.append(node)
             continue
         nodes.remove(product)
@@ -69,7 +73,7 @@ def predictions(graph: Graph) -> Graph:
     turned = _turned(graph)
 
     def chosen(node: Node) -> tuple[DenseFew, Value, Value] | None:
-        weight = turned.get(id(node.inputs[1])) if isinstance(node.op, MatMul) else None
+        weight = turned.get(id(node.inputs[1])) if node.op.kind is MatMul else None
         return (DenseFew(), node.inputs[0], weight) if weight is not None and _is_dense(node, weight) else None
 
     return _replaced(graph, chosen)
@@ -99,13 +103,26 @@ def _replaced(graph: Graph, chosen: Callable[[Node], tuple[Any, Value, Value] | 
         add = add if add is not None and _is_bias(add.inputs[1], node.outputs[0]) else None
         relu = _next(readers, add or node, ReLU)
         last = relu or add or node
-        if any(v.root in (a.root, b.root) for n in graph.nodes[i : graph.nodes.index(last)] if n.op.inplace for v in n.writes()):
+        if _overwritten(graph.nodes[i : graph.nodes.index(last)], (a, b)):
             nodes.append(node)  # it must see the factors as they are now
             continue
         call = replace(last, op=replace(op, relu=relu is not None), inputs=(a, b, *([add.inputs[1]] if add else [])), saved=())
         merged.update((id(n), call if n is last else None) for n in (add, relu) if n is not None)
         nodes += [call] if last is node else []  # else later, where the bias is known too
     return Graph(graph.inputs, graph.results, nodes).check()
+
+
+def _overwritten(nodes: Iterable[Node], values: Iterable[Value]) -> bool:
+    """Whether one of these calls writes the memory of a value in place."""
+    roots = {id(v.root) for v in values}
+    return any(id(v.root) in roots for node in nodes if node.op.inplace for v in node.writes())
+
+
+def _is_row_major(v: Value) -> bool:
+    """Whether the value is state that lies in C order; a later version of it lies where the first does."""
+    while v.updates and v.base is not None:
+        v = v.base
+    return v.kind == "state" and v.array.flags.c_contiguous
 
 
 def _readers(graph: Graph) -> dict[int, list[Node | None]]:
@@ -119,20 +136,20 @@ def _readers(graph: Graph) -> dict[int, list[Node | None]]:
 
 def _turned(graph: Graph) -> dict[int, Value]:
     """Id of a transposed matrix -> the matrix."""
-    return {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if isinstance(node.op, Transpose)}
+    return {id(node.outputs[0]): node.inputs[0] for node in graph.nodes if node.op.kind is Transpose and node.phase == "forward"}
 
 
 def _next(readers: dict[int, list[Node | None]], node: Node, kind: type) -> Node | None:
     """The one call that reads what this one makes, if it is of that kind."""
     found = readers.get(id(node.outputs[0]), [])
     after = found[0] if len(found) == 1 else None
-    fits = after is not None and type(after.op) is kind and after.phase == "forward" and after.inputs[0] is node.outputs[0]
+    fits = after is not None and after.op.kind is kind and after.phase == "forward" and after.inputs[0] is node.outputs[0]
     return after if fits else None
 
 
 def _factors(node: Node) -> tuple[Value, ...]:
     """The two matrices of a product; nothing for another call."""
-    found = node.inputs[:2] if isinstance(node.op, MatMul) else node.inputs[1:3] if isinstance(node.op, Descend) else ()
+    found = node.inputs[:2] if node.op.kind is MatMul else node.inputs[1:3] if node.op.kind is Descend else ()
     matrices = node.phase == "forward" and all(isinstance(v, Value) and len(v.shape) == 2 for v in found)
     return tuple(found) if matrices else ()
 
@@ -159,4 +176,4 @@ def _is_bias(v: Value, y: Value | None) -> bool:
 
 def _stored(v: Value) -> bool:
     """Whether the value lies in C order: what kernels and products write does, and so does what they are given."""
-    return not v.lanes and (v.root.kind != "state" or v.root.array.flags.c_contiguous)
+    return not v.lanes and (v.root.kind not in ("state", "constant") or v.root.array.flags.c_contiguous)

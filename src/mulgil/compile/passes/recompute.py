@@ -47,13 +47,15 @@ class Remake:
             shape = iteration_shape(node)
             if self._is_cheap(node):
                 self._made_by[id(node.outputs[0])] = node  # as it reads the first ones: its own are its own
-            node = node.given({id(v): self._again(v, at, made) for v in node.reads() if v.shape == shape})
+            targets = [node.inputs[i] for i in node.op.inplace]
+            reads = [v for v in node.reads() if v.shape == shape and not any(v is t for t in targets)]
+            node = node.given({id(v): self._again(v, at, made) for v in reads})
         self.nodes.append(node)
 
     def _is_cheap(self, node: Node) -> bool:
         """Whether the call may be repeated: one large operand, the others small."""
-        (value, *others) = node.writes()
-        if others or node.op.inplace or is_reduction(node) or not isinstance(node.op, CHEAP) or node.phase != "forward":
+        value, *others = node.writes() or (None,)
+        if value is None or others or node.op.inplace or is_reduction(node) or node.op.kind not in CHEAP or node.phase != "forward":
             return False
         size = prod(value.shape)
         sizes = [prod(v.shape) for v in {id(v): v for v in node.reads()}.values()]
