@@ -544,3 +544,24 @@ def test_charts_of_a_terminal(tmp_path: Path) -> None:
 
     text = chart("\x1b[2Jloss", ([0.0, 1.0, 2.0, 1e308], [1e308, -1e308, 3.0, float("nan")]), [])
     assert "\x1b" not in text and "\\x1b[2Jloss" in text
+
+
+@pytest.mark.parametrize("change", ["position", "step", "records", "order"])
+def test_a_checkpoint_of_other_values_is_refused(change: str, stranger: RunFolder, capsys: pytest.CaptureFixture) -> None:
+    """A checkpoint with the right checksums, that no run wrote."""
+    (*_, path) = Checkpoints(stranger.checkpoints).all()
+    tree = load(path)
+    state = tree["state"]
+    if change == "position":
+        del state["position"]
+    elif change == "step":
+        state["position"]["step"] = "x"
+    elif change == "records":
+        own = next(callback["state"] for callback in state["callbacks"] if "records" in callback["state"])
+        own["records"] = [{name: [value] for name, value in row.items()} for row in own["records"]]
+    else:
+        state["position"].update(in_epoch=True, batch=0, epoch=1)
+        state["order"] = {"indices": np.array([10**6, -1]), "sizes": np.array([2])}
+    save(tree, path)
+    assert run(["train", "--resume", str(stranger.path), "--quiet", "--no-plots"]) == 1
+    assert "\n  got:" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from mulgil.train.preprocess import as_json, build_transform
 from mulgil.train.recipes import SMALL_BATCH, Recipe, get_recipe, make_optimizer
 from mulgil.train.report import write_report
 from mulgil.train.sources import Source, load_source
+from mulgil.train.state import position_of
 from mulgil.train.trainer import Trainer
 
 FIGURES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -278,6 +279,7 @@ def read_state(
         found = files.read(whole)
     facts = {**found["facts"], "epochs": run.epochs}  # it may be trained longer now
     refuse_other(run.settings(), facts, f"{folder.config} describes", "the checkpoint was made with")
+    position_of(found["state"])
     return found["state"]
 
 

@@ -158,14 +158,23 @@ def load(trainer: Trainer, state: Mapping[str, Any]) -> None:
         trainer.model.load_state_dict(before)
         raise
     known(trainer.model).update(deepcopy(dict(state["info"])))
-    for name in POSITION:
-        setattr(trainer, name, state["position"][name])
+    for name, value in position_of(state).items():
+        setattr(trainer, name, value)
     trainer.history = trainer.history.with_columns(state["history"])
     trainer.meter = trainer._meter()
     trainer.spent = float(state["seconds"])
     trainer.resume, trainer.cut = dict(state), None
     for callback, own in zip(keeping(trainer), state["callbacks"], strict=True):
         callback.load_state_dict(own["state"])
+
+
+def position_of(state: Mapping[str, Any]) -> dict[str, int]:
+    """Where the run of a state is. Raises OptionError for other values than counts."""
+    found = state.get("position")
+    position: dict[str, Any] = {name: found.get(name) for name in POSITION} if isinstance(found, Mapping) else {}
+    if not position or not all(isinstance(value, int) and 0 <= value < 2**53 for value in position.values()):
+        raise OptionError("a run's position must be counts", f"{found!r:.200}", "the checkpoint is damaged, or was made by hand")
+    return position
 
 
 def enter(trainer: Trainer, state: Mapping[str, Any]) -> None:
@@ -188,6 +197,7 @@ def enter(trainer: Trainer, state: Mapping[str, Any]) -> None:
 def _check(trainer: Trainer, state: Mapping[str, Any]) -> None:
     if state.get("format") != FORMAT:
         raise OptionError(f"a run's state must be of format {FORMAT}", repr(state.get("format")), "it was written by another version")
+    position_of(state)
     own, given = [type(c).__name__ for c in keeping(trainer)], [c["name"] for c in state["callbacks"]]
     if own != given:
         rule = "load_state_dict: the callbacks that keep a state must be those of the run that was saved, in the same order"
