@@ -201,7 +201,7 @@ def load_metrics(path: str | os.PathLike) -> Metrics:
                 LiveMetric.from_dict(metric)
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file", hint="save_metrics writes one") from None
-    except (OSError, ValueError, KeyError, AttributeError, DataError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, DataError) as error:
         got = error.strerror if isinstance(error, OSError) else error.got if isinstance(error, DataError) else f"{error}"
         hint = "use another copy; save_metrics writes such a file"
         raise DataError(f"{path}: this is not a file of metrics, or it is damaged", got, hint) from error
