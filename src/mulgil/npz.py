@@ -64,6 +64,8 @@ def _read_array(file: IO[bytes], most: int) -> np.ndarray:
     if len(data) != wanted or file.read(1):  # one byte more, so that the checksum is looked at
         raise ValueError("an array of another size than its header says")
     made: Any = np.frombuffer(data, dtype).reshape(shape, order="F" if found[2] == "True" else "C")
+    if dtype.kind == "U" and (made.reshape(-1).view(np.uint32 if dtype.isnative else dtype.byteorder + "u4") > 0x10FFFF).any():
+        raise ValueError("text with letters that Unicode does not have")
     return made.astype(dtype.newbyteorder("="))
 
 
