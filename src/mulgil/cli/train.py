@@ -68,7 +68,7 @@ def train(quiet: bool, no_plots: bool, out: str | None, resume: str | None, fall
     from mulgil.train.progress import progress_for
     from mulgil.train.run import TEST
 
-    say = (lambda text: None) if quiet else click.echo
+    say = (lambda text: None) if quiet else echo
     begun = new_run(out, choices) if resume is None else resumed_run(resume, choices)
     if begun is None:
         return 0
@@ -92,7 +92,7 @@ def new_run(out: str | None, choices: dict[str, Any]) -> tuple[Run, RunFolder, b
     from mulgil.train.folder import RunFolder
     from mulgil.train.run import Options, prepare
 
-    run = prepare(Options(**choices), note=click.echo)
+    run = prepare(Options(**choices), note=echo)
     return run, RunFolder.create(out, run.recipe.name), True
 
 
@@ -110,18 +110,18 @@ def resumed_run(resume: str, choices: dict[str, Any]) -> tuple[Run, RunFolder, b
     folder = RunFolder(run_folder(resume))
     if not folder.config.exists() and (folder.path.is_dir() or asked):  # it died before it wrote what it was told, or is yet to begin
         refuse([name for name in asked if name == "out"])
-        click.echo(f"{folder.path}: no run was begun there yet: starting anew")
+        echo(f"{folder.path}: no run was begun there yet: starting anew")
         return new_run(str(folder.path), choices)
     found = find_run(str(folder.path))
     own = found.config.get("options") or {}
     refuse([name for name in asked if name not in (*MAY_CHANGE, "epochs") and choices.get(name, resume) != own.get(name)])
     longer = "epochs" in asked and choices["epochs"] != found.settings.get("epochs")
     if found.state == "finished" and not longer:
-        click.echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
-        click.echo(f"train it longer with: mulgil train --resume {found.folder.path} --epochs N")
+        echo(f"{found.folder.path} is finished: {found.epochs} epochs, test accuracy {found.figure('test_accuracy') or 0:.4f}")
+        echo(f"train it longer with: mulgil train --resume {found.folder.path} --epochs N")
         return None
     changes = {name: choices[name] for name in asked if name in MAY_CHANGE or (name == "epochs" and longer)}
-    return *resumed(found.folder.path, click.echo, **changes), False
+    return *resumed(found.folder.path, echo, **changes), False
 
 
 def refuse(given: list[str]) -> None:
@@ -146,13 +146,13 @@ def enter(run: Run, folder: RunFolder, new: bool, checkpoint: Path | None, fall_
     if new:
         folder.write_config(asdict(run.options), run.settings())
         return None
-    state = read_state(folder, run, checkpoint, click.echo if fall_back else None)
+    state = read_state(folder, run, checkpoint, echo if fall_back else None)
     if state is None and not fall_back:
-        click.echo(f"{folder.path}: nothing was kept yet: starting anew")
+        echo(f"{folder.path}: nothing was kept yet: starting anew")
     folder.lengthen(run.epochs)
     folder.tidy()
     for line in folder.changes():
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     return state
 
 
