@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def train(quiet: bool, no_plots: bool, out: str | None, resume: str | None, fall
         try:
             run.train(folder, None if quiet else progress_for(part=TEST), state=state)
             # who is told to end by the system has little time: the model, but no pictures
-            files = run.finish(folder, None if no_plots or signals.code > 130 else pictures)
+            files = run.finish(folder, None if no_plots or signals.code > 130 else pictures_at_leisure)
         except (KeyboardInterrupt, SystemExit):
             say_on_stderr(f"stopped; go on with: mulgil train --resume {folder.path}")
             return signals.code or 130
@@ -165,6 +166,14 @@ def heading(run: Run, state: dict[str, Any] | None = None) -> str:
         f"{run.recipe.name}: {run.recipe.summary} ({count:,} parameters)\n"
         f"{data}, batches of {run.batch_size}, {optimizer}, seed {run.options.seed}, {run.options.device}{place}"
     )
+
+
+def pictures_at_leisure(run: Run, folder: RunFolder) -> list[Path]:
+    """The pictures; the model is kept by now, so a first signal ends the drawing at once."""
+    from mulgil.train.interrupt import asked, at_once
+
+    with nullcontext() if asked() else at_once():
+        return pictures(run, folder)
 
 
 def pictures(run: Run, folder: RunFolder) -> list[Path]:

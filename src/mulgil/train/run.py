@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -120,7 +121,8 @@ class Run:
         try:
             return [] if pictures is None else pictures(self, folder)
         finally:
-            write_json(folder.summary, self.summary())
+            if not isinstance(sys.exc_info()[1], (KeyboardInterrupt, SystemExit)):  # interrupted: a run that goes on draws them
+                write_json(folder.summary, self.summary())
 
     def interpret(self) -> Interpretation:
         """What the model says of the test images."""
