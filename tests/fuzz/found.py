@@ -60,6 +60,12 @@ FOUND: dict[str, Expression | Network] = {
     "another slice": expression("{0}[{1}]", Input("a", (4,)), Input("n", kind="slice(None, None, 2)|slice(1, None)", role="static")),
     "gradients of arguments": expression("{0} * {0}", Input("a", (2,), grad=True), how="backward"),
     "gradients of gradients, inside": expression("{0} * {0}", Input("a", (2,), grad=True), how="second"),
+    "sums of the rows of images that are less than a vector": expression(
+        "F.conv2d({0}, {1}, padding=1).var(3).square()",
+        Input("a", (2, 2, 1, 5)),
+        Input("b", (2, 2, 2, 2), grad=True),
+        how="backward",
+    ),
     "a rule from outside": network("own.Own({p}, own.SignUpdate(), lr=0.01)"),
     "a rule with settings": network("own.Own({p}, own.Pull(2))"),
     "a rule that is not elementwise": network("own.Own({p}, own.LayerNormUpdate())"),

@@ -157,11 +157,13 @@ class NestBuilder:
     def _merged(self) -> list[list[int]]:
         """The axes as groups, each of which is one loop."""
         apart = self.padded or any(is_gather(node) for node in self.nodes)  # the first axis is then not affine
+        by_image = self.padded and any(is_reduction(node) and kept_shape(node)[0] != 1 for node in self.nodes)
+        lane = len(self.axes) - 1 if by_image else None  # a result for each image: its other axes are summed, the lanes are not
         groups: list[list[int]] = []
         for k, n in enumerate(self.axes):
             if n == 1 and not (self.lanes and k == len(self.axes) - 1):
                 continue
-            together = groups and not (apart and groups[-1] == [0])
+            together = groups and not (apart and groups[-1] == [0]) and k != lane
             if together and all(s[groups[-1][-1]] == s[k] * n for s in self.raw.values()):
                 groups[-1].append(k)
             else:
