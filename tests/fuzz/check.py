@@ -273,7 +273,9 @@ def silently_eager(mine: Seen) -> str:
 
 
 def changing_graph(mine: Seen) -> str:
-    """Whether a result can be differentiated at one call and not at another of the same arguments."""
+    """Whether a result can be differentiated at one call and not at another. A function that said that it runs eagerly may do as eager."""
+    if mine.said:
+        return ""
     for path in mine.calls[0]:
         if path.startswith("result") and path.endswith(".requires_grad"):
             flags = [call[path] for call in mine.calls[:-1] if path in call]

@@ -77,11 +77,3 @@ FOUND: dict[str, Expression | Network] = {
     "values clipped": network(clip="nn.utils.clip_grad_value_(model.parameters(), 0.05)"),
     "float16": Network((), (2,), "float16", "nn.MSELoss()", "optim.Adam({p}, lr=0.01)", "model.parameters()", (Batch(0, 2), Batch(1, 2))),
 }
-
-WAITING = {  # for the loops' new generator and the graph's facts
-    "two settings of one class",
-    "two settings of one class of the books' form",
-    "an element of an argument is written",
-    "a rule that is not elementwise",
-    "a schedule inside",
-}

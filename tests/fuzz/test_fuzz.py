@@ -13,17 +13,14 @@ import pytest
 from tests.fuzz import growth, networks
 from tests.fuzz.check import Text, judged
 from tests.fuzz.expressions import Call, Expression, Input, Line, row
-from tests.fuzz.found import FOUND, WAITING
+from tests.fuzz.found import FOUND
 from tests.fuzz.layers import Layer
 from tests.fuzz.shrink import shrunk
 from tests.fuzz.vocabulary import EXPRESSIONS, STATEMENTS
 
 
-@pytest.mark.parametrize("name", FOUND)
-def test_what_was_wrong_once_is_right(name, request):
-    if name in WAITING:
-        request.applymarker(pytest.mark.xfail(reason="the loops' generator is being rewritten"))
-    program = FOUND[name]
+@pytest.mark.parametrize("program", FOUND.values(), ids=FOUND.keys())
+def test_what_was_wrong_once_is_right(program):
     verdict = judged(program)
     assert not verdict.failed, f"{verdict.kind}: {verdict.reason}\n{program.source()}"
 
