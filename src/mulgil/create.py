@@ -12,7 +12,7 @@ import numpy as np
 from mulgil.autograd.engine import no_grad
 from mulgil.autograd.tensor import Tensor, as_tensor, holds_gradient
 from mulgil.backend import Generator, default_dtype, default_generator, xp_of
-from mulgil.errors import DTypeError, OptionError
+from mulgil.errors import DTypeError, OptionError, describe
 from mulgil.ops.elementwise import Copy
 from mulgil.ops.function import Context, made, run
 from mulgil.ops.random import Draw
@@ -64,7 +64,11 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def _shape(size: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(size[0]) if len(size) == 1 and not isinstance(size[0], (int, np.integer)) else size
+    """The shape that `zeros(2, 3)` or `zeros((2, 3))` means, checked."""
+    given: Any = size[0] if len(size) == 1 and hasattr(size[0], "__iter__") else size
+    if not all(hasattr(n, "__index__") and n >= 0 for n in given):
+        raise OptionError("a shape is made of whole numbers, 0 or more", repr(tuple(given)), "zeros(2, 3), or zeros((2, 3))")
+    return tuple(map(int, given))
 
 
 def full(
@@ -77,8 +81,10 @@ def full(
     """A Tensor of shape `size`, every element `fill_value`."""
     if dtype is None and isinstance(fill_value, float):
         dtype = default_dtype()
+    if np.ndim(fill_value):
+        raise OptionError("full: every element is one number", describe(fill_value=fill_value), "x.expand(...), or a number: x.item()")
     try:
-        array = np.full(size, fill_value, dtype)
+        array = np.full(_shape((size,)), fill_value, dtype)
     except OverflowError:
         raise DTypeError(f"full: {np.dtype(dtype)} does not hold this number", repr(fill_value), "another dtype=") from None
     return Tensor(made(array, fill_value), requires_grad, device=device)
@@ -133,7 +139,7 @@ def arange(
     """start, start + step, ... up to, without, end; `arange(n)` counts from 0."""
     start, end = (0, start) if end is None else (start, end)
     if not step:
-        raise OptionError("arange: the step must not be 0", repr(step))
+        raise OptionError("arange: the step must not be 0", repr(step), "arange(n) counts in steps of 1")
     if dtype is None and any(isinstance(v, float) for v in (start, end, step)):
         dtype = default_dtype()
     try:
@@ -154,6 +160,7 @@ def linspace(
     first, last = (v.item() if isinstance(v, Tensor) else v for v in (start, end))
     if dtype is not None and np.dtype(dtype).kind in "iu":
         first, last = int(first), int(last)
+    (steps,) = _shape((steps,))
     spaced = made(np.linspace(first, last, steps).astype(dtype or default_dtype()), first, last)
     return Tensor(spaced, requires_grad, device=device)
 
@@ -162,6 +169,7 @@ def eye(
     n: int, m: int | None = None, dtype: DTypeLike | None = None, device: DeviceLike | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an [n, m] matrix (m = n if left out), zeros elsewhere."""
+    n, m = _shape((n, n if m is None else m))
     return Tensor(made(np.eye(n, m, dtype=dtype or default_dtype())), requires_grad, device=device)
 
 

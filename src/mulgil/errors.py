@@ -60,6 +60,14 @@ class AxisError(ShapeError, IndexError):
     """An axis that an array does not have (PyTorch: IndexError)."""
 
 
+class IndexingError(MulgilError, IndexError):
+    """An index that a tensor does not have."""
+
+
+class ScalarError(ShapeError, TypeError):
+    """A 0-d tensor where one with axes is needed: its length, or a loop over it (Python: TypeError)."""
+
+
 class DTypeError(MulgilError, TypeError):
     """A dtype that the operation cannot use, such as integer images given to a layer."""
 

@@ -170,7 +170,7 @@ def stack(tensors: Sequence[ArrayLike], dim: int = 0, *, axis: int | None = None
 
 def _several(name: str, tensors: Sequence[ArrayLike]) -> list[Tensor]:
     if not len(tensors):
-        raise OptionError(f"{name}: at least one tensor", "none")
+        raise OptionError(f"{name}: at least one tensor", "none", "was the list filled? a generator can be read only once")
     return [as_tensor(x) for x in tensors]
 
 
@@ -179,7 +179,8 @@ def _same(name: str, shapes: list, tensors: list[Tensor]) -> None:
     for shape, x in zip(shapes, tensors, strict=True):
         if shape is None or shape != shapes[0] or x.ndim != tensors[0].ndim:
             rule = "the tensors must have one shape" + (" but for the axis to join, and at least one axis" if name == "cat" else "")
-            raise ShapeError(f"{name}: {rule}", describe(first=tensors[0], other=x))
+            other = "cat along another axis (dim=), or stack" if name == "cat" else "cat joins along an axis that they have"
+            raise ShapeError(f"{name}: {rule}", describe(first=tensors[0], other=x), f"reshape, slice or pad the other one; {other}")
 
 
 mm, concatenate = matmul, cat

@@ -42,7 +42,7 @@ def _checked(axes: Any, ndim: int, x: Any, all_of_none: bool) -> Any:
         return one if ndim else ()
     named = tuple(_one(a, max(ndim, 1), x) for a in axes)
     if len({a % max(ndim, 1) for a in named}) < len(named):
-        raise AxisError("each axis may be named once", f"{axes} of {describe(tensor=x)}")
+        raise AxisError("each axis may be named once", f"{axes} of {describe(tensor=x)}", "-1 names the last axis once more")
     return (None if all_of_none else ()) if not named else named if ndim else ()
 
 
@@ -50,5 +50,6 @@ def _one(axis: Any, ndim: int, x: Any) -> int:
     if isinstance(axis, (bool, np.bool_)) or not hasattr(axis, "__index__"):
         raise OptionError("an axis is an integer", f"{axis!r} ({type(axis).__name__})", "dim=0 is the first axis, dim=-1 the last")
     if not -ndim <= axis < ndim:
-        raise AxisError(f"the axis must be from {-ndim} to {ndim - 1}", f"{axis} of {describe(tensor=x)}")
+        hint = "axes count from 0; -1 is the last; x.unsqueeze(axis) adds one"
+        raise AxisError(f"the axis must be from {-ndim} to {ndim - 1}", f"{axis} of {describe(tensor=x)}", hint)
     return int(axis)

@@ -175,7 +175,8 @@ class Methods(Operators):
         """The elements at integers `index` along an axis: y[i, j] = x[index[i, j], j] for dim 0. index: x's shape but for that axis."""
         along, shape = axis_of(self, dim), tuple(getattr(index, "shape", ()))
         if len(shape) != self.ndim or shape[:along] + shape[along + 1 :] != self.shape[:along] + self.shape[along + 1 :]:
-            raise ShapeError(f"gather: index must be integers of x's shape but for axis {dim}", describe(x=self, index=index))
+            hint = f"for one index a row: index.unsqueeze({dim}), and squeeze({dim}) afterwards"
+            raise ShapeError(f"gather: index must be integers of x's shape but for axis {dim}", describe(x=self, index=index), hint)
         return self._op(r.Gather(along), index) if self.ndim else self.clone()
 
     def softmax(self, dim: int = -1, dtype: DTypeLike | None = None) -> Tensor:
@@ -205,7 +206,9 @@ class Methods(Operators):
         fits = size == known if -1 not in wanted else known != 0 and size % known == 0
         if not fits or min(wanted, default=0) < -1 or wanted.count(-1) > 1:
             raise ShapeError(
-                "reshape: the number of elements must stay the same", f"{describe(tensor=self)} ({size} elements) to {list(wanted)}"
+                "reshape: the number of elements must stay the same",
+                f"{describe(tensor=self)} ({size} elements) to {list(wanted)}",
+                "one length may be -1, it is worked out: x.reshape(len(x), -1)",
             )
         return self._op(s.Reshape(wanted))
 
@@ -217,7 +220,11 @@ class Methods(Operators):
             return self.reshape(1)
         start, end = axis_of(self, start_dim), axis_of(self, end_dim)
         if start > end:
-            raise OptionError("flatten: start_dim must not come after end_dim", f"start_dim={start_dim}, end_dim={end_dim}")
+            raise OptionError(
+                "flatten: start_dim must not come after end_dim",
+                f"start_dim={start_dim}, end_dim={end_dim}",
+                "flatten(1) keeps the batch axis",
+            )
         joined = 1
         for n in self.shape[start : end + 1]:
             joined *= n
@@ -230,7 +237,11 @@ class Methods(Operators):
         """The axes in a new order."""
         order = _ints(axes)
         if any(not -self.ndim <= a < self.ndim for a in order) or sorted(a % self.ndim for a in order) != list(range(self.ndim)):
-            raise ShapeError("permute: every axis must be named once", f"{describe(tensor=self)}, axes {list(order)}")
+            raise ShapeError(
+                "permute: every axis must be named once",
+                f"{describe(tensor=self)}, axes {list(order)}",
+                f"permute{(*range(self.ndim)[::-1],)} reverses them",
+            )
         return self._op(s.Transpose(order))
 
     def transpose(self, *axes: int | Sequence[int] | None) -> Tensor:
@@ -276,7 +287,11 @@ class Methods(Operators):
         lead = len(wanted) - self.ndim
         full = tuple(self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(wanted))
         if lead < 0 or any(have not in (1, n) for have, n in zip(self.shape, full[lead:], strict=True)):
-            raise ShapeError("expand: only axes of length 1 can grow", f"{describe(tensor=self)} to {list(wanted)}")
+            raise ShapeError(
+                "expand: only axes of length 1 can grow",
+                f"{describe(tensor=self)} to {list(wanted)}",
+                "-1 keeps a length; unsqueeze adds an axis; cat repeats",
+            )
         return self._op(s.Expand(full))
 
     def __getitem__(self, key: Index) -> Tensor:

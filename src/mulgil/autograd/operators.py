@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mulgil.backend import NUMBERS, default_dtype, xp_of
+from mulgil.errors import DTypeError
 from mulgil.ops import elementwise as e
 from mulgil.ops import mathematics as m
 from mulgil.ops.function import Function
@@ -79,6 +80,8 @@ class Operators:
         return self
 
     def __contains__(self, value: ArrayLike) -> bool:
+        if not isinstance(value, (Operators, *OPERANDS)):
+            raise DTypeError("in: a tensor holds numbers", f"{value!r} ({type(value).__name__})", "give a number")
         return bool((self == value).any())
 
     exp, log, log1p, sqrt = _unary(m.Exp()), _unary(m.Log()), _unary(m.Log1p()), _unary(m.Sqrt())

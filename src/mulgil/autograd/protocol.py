@@ -16,7 +16,8 @@ from mulgil.autograd.conversion import taken_in_passing
 from mulgil.autograd.engine import is_grad_enabled
 from mulgil.autograd.numpy_functions import HANDLERS, UFUNCS, WITHOUT_GRADIENT, WRITERS, NotHonoured, neutral
 from mulgil.backend import default_dtype, device_of, to_device
-from mulgil.errors import DTypeError, GradientError, ShapeError, describe
+from mulgil.errors import DTypeError, GradientError, MulgilError, ScalarError, ShapeError, describe
+from mulgil.ops.explain import explained
 from mulgil.ops.function import tell
 from mulgil.typing import DTypeLike
 
@@ -82,12 +83,12 @@ class PythonProtocol:
 
     def __len__(self) -> int:
         if not self.array.ndim:
-            raise TypeError("len() of a 0-d tensor")
+            raise ScalarError("len() of a 0-d tensor: it has no axes", describe(tensor=self.array), "its number is x.item()")
         return self.array.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         if not self.array.ndim:
-            raise TypeError("iteration over a 0-d tensor")
+            raise ScalarError("iteration over a 0-d tensor: it has no axes", describe(tensor=self.array), "its number is x.item()")
         return (self[i] for i in range(len(self.array)))
 
     def item(self) -> Any:  # as in NumPy: which kind of number, only the dtype says
@@ -116,7 +117,8 @@ class PythonProtocol:
 
     def __index__(self) -> int:
         if self.array.dtype.kind not in "iub" or self.array.ndim:
-            raise TypeError(f"only a 0-d integer tensor can be an index, got {describe(tensor=self.array)}")
+            rule = "only a 0-d integer tensor can be an index"
+            raise DTypeError(rule, describe(tensor=self.array), "reduce it first, and convert it: int(x.sum())")
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -142,10 +144,21 @@ def _on_arrays(function: Callable, name: str, args: tuple, kwargs: dict, written
     for target in targets:
         _bare(target, name, free=False, known=known)
     bare = partial(_bare, name=name, free=free, known=known)
-    result = function(*map(bare, args), **{k: bare(a) for k, a in kwargs.items()})
+    try:
+        result = function(*map(bare, args), **{k: bare(a) for k, a in kwargs.items()})
+    except (ValueError, IndexError) as error:
+        if isinstance(error, MulgilError):
+            raise
+        raise explained(f"np.{name}", _tensors(args), error) or error from None
     for target in targets:
         target.bump()
     return next((t for t in targets if t.array is result), result)
+
+
+def _tensors(args: tuple) -> list[tuple[str, Any]]:
+    """The Tensors among arguments, and within lists there: named as they come."""
+    flat = [x for a in args for x in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(x, NumpyProtocol)]
+    return [(f"x{i}", x.array) for i, x in enumerate(flat)]
 
 
 def _bare(x: Any, name: str, free: bool, known: bool = False) -> Any:

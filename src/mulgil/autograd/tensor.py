@@ -173,7 +173,9 @@ class Tensor(Methods, Conversions, NumpyProtocol, PythonProtocol):
             return None
         given = as_tensor(gradient)
         if given.shape != self.shape:
-            raise ShapeError("backward: the gradient must have the tensor's shape", describe(tensor=self, gradient=given))
+            raise ShapeError(
+                "backward: the gradient must have the tensor's shape", describe(tensor=self, gradient=given), "mulgil.ones_like(y)"
+            )
         given = given.to(dtype=self.dtype)
         return given if create_graph else given.array
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from math import prod
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from mulgil.compile.render import llvm, text
 from mulgil.native import threads
 from mulgil.native.blas import single_blas
 from mulgil.native.loader import Argument, ByLayout, Spec, bind, bind_shares, prepare
+from mulgil.ops.explain import PLAN, explain
 from mulgil.ops.function import Context
 from mulgil.ops.linalg import MatMul
 from mulgil.ops.shape import Reshape
@@ -67,17 +69,30 @@ class Program:
         plan = f"def run({', '.join(v.name for v in graph.inputs)}):\n"
         plan += "".join(f"    {line}\n" for line, _ in self._lines) + f"    return ({results})\n"
         self.source = "\n".join([*self.kernels.values(), plan])
-        exec(compile(plan, "<mulgil plan>", "exec"), self._scope)  # our own text, from names and numbers alone
+        exec(compile(plan, PLAN, "exec"), self._scope)  # our own text, from names and numbers alone
         self.run: Callable[..., tuple] = self._scope["run"]
 
     def __call__(self, *arrays: np.ndarray) -> tuple:
         """Run once; returns copies of the results."""
         if self._threaded:
             threads.allow()
-        if not self._single_blas:
-            return self.run(*arrays)
-        with single_blas:
-            return self.run(*arrays)
+        try:
+            if not self._single_blas:
+                return self.run(*arrays)
+            with single_blas:
+                return self.run(*arrays)
+        except (ValueError, IndexError) as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: Exception) -> None:
+        """Raise the error that the step has when it is run eagerly, where NumPy refused what a line of the plan does."""
+        numbers = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == PLAN]
+        line, step = self._lines[numbers[-1] - 2] if numbers else ("", None)  # the first line is the head of the function
+        nodes = step.nodes if isinstance(step, Kernel) else [step] if isinstance(step, Node) else []
+        for node in nodes:
+            if node.phase == "forward" and (node is step or (is_gather(node) and self._row_check(node) == line)):
+                explain(node.op, node.inputs, error)
 
     def profile(self, *arrays: Any, repeats: int = 20) -> Profile:
         """Time each line of the plan: `print(program.profile())`. What the step changes is put back afterwards.

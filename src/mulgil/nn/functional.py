@@ -212,9 +212,17 @@ def pad(x: ArrayLike, pad: Sequence[int], mode: str = "constant", value: float =
     """
     if mode != "constant":
         raise OptionError('pad: mode must be "constant"', repr(mode))
+    if len(pad) % 2:
+        raise OptionError(
+            "pad: widths come in pairs, before and after", f"pad={tuple(pad)}", "(1, 1) pads the last axis by 1 on both sides"
+        )
     ndim, width = _raw(x).ndim, [(int(before), int(after)) for before, after in zip(pad[::2], pad[1::2], strict=True)]
     if len(width) > ndim:
-        raise ShapeError("pad: at most one pair for each axis of x", f"pad={tuple(pad)}, {describe(x=_raw(x))}")
+        raise ShapeError(
+            "pad: at most one pair for each axis of x",
+            f"pad={tuple(pad)}, {describe(x=_raw(x))}",
+            "pairs begin with the last axis; the others are not padded",
+        )
     full = ((0, 0),) * (ndim - len(width)) + tuple(reversed(width))
     if any(before < 0 or after < 0 for before, after in full):  # a negative width cuts off
         sizes = zip(_raw(x).shape, full, strict=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mulgil.backend import xp_of
 from mulgil.errors import DTypeError
+from mulgil.ops.explain import explain
 
 Array = Any  # numpy.ndarray, cupy.ndarray or a weak Python number
 
@@ -216,6 +217,10 @@ def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, 
             outputs = result if type(result) is tuple else (result,)
             if any(type(o) is not np.ndarray and o is not None for o in outputs):
                 outputs = _as_arrays(ctx, outputs)
+    except (ValueError, IndexError, TypeError) as error:
+        if phase == "forward":
+            explain(op, arrays, error)
+        raise
     finally:
         if watching is not None:
             _observers[get_ident()] = watching
