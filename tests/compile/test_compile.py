@@ -36,7 +36,8 @@ def test_every_op_compiled_equals_eager(row: Row):
     for x in second:
         if x.dtype.kind == "f":
             x.array = np.asarray(np.abs(x.array) * 0.9 + 0.07 if row.draw == "positive" else x.array * 0.9)
-    compiled = mulgil.compile(forward_and_backward, strict=True)
+    strict = not row.name.endswith("_mask")  # as many elements as a mask has: no plan can hold, the function runs eagerly and says so
+    compiled = mulgil.compile(forward_and_backward, strict=strict)
     compiled(*first)
     for mine, eager in zip(compiled(*second), forward_and_backward(*second), strict=True):
         assert mine.shape == eager.shape and mine.dtype == eager.dtype

@@ -66,6 +66,7 @@ FOUND: dict[str, Expression | Network] = {
         Input("b", (2, 2, 2, 2), grad=True),
         how="backward",
     ),
+    "as many elements as a mask has": expression("({0}[{0} > 0] * 2 + 1).sum()", Input("a", (5,))),
     "a rule from outside": network("own.Own({p}, own.SignUpdate(), lr=0.01)"),
     "a rule with settings": network("own.Own({p}, own.Pull(2))"),
     "a rule that is not elementwise": network("own.Own({p}, own.LayerNormUpdate())"),

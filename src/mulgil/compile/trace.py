@@ -207,6 +207,9 @@ class Recorder:
             self._trace_through(op, phase, ctx, arrays, outputs)
             return
         inputs = tuple(self.read(a, op) for a in arrays)
+        changing = (a for a, v in zip(arrays, inputs, strict=True) if id(v) not in self._constants)
+        if phase == "forward" and op.sized_by_values(*changing):
+            self._refuse("compile: the shape of a result must not depend on values", str(op))
         saved = tuple(self.read(a, op) for a in ctx.saved) if phase == "backward" else None
         made = self._updated(op, arrays, inputs) if op.inplace else self._outputs(op, arrays, inputs, outputs)
         if saved is None:

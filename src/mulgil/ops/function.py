@@ -160,6 +160,10 @@ class Function:
         if "pure" not in own and (ours or changed or any(map(_is_ours, families))):
             cls.pure = ours
 
+    def sized_by_values(self, *inputs: Array) -> bool:
+        """Whether the shape of the result depends on the values of these inputs, as a mask's choice does: no plan can hold then."""
+        return False
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 

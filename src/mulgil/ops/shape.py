@@ -168,6 +168,9 @@ class Index(Rearrangement):
     def raises(self) -> bool:  # type: ignore[override]
         return SLOT in self.key
 
+    def sized_by_values(self, *inputs: Any) -> bool:
+        return any(a.dtype.kind == "b" for a in inputs[1:])
+
     def forward(self, ctx, x, *arrays):
         ctx.save(*arrays)
         ctx.static = x.shape
