@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "mulgil"
 FLOORS = {
-    **dict.fromkeys(("errors", "changes", "backend", "cuda", "files", "npz", "options", "typing"), 0),
+    **dict.fromkeys(("errors", "changes", "backend", "cuda", "files", "names", "npz", "options", "typing"), 0),
     "ops": 1,
     "autograd": 2,
     **dict.fromkeys(("nn", "optim", "data", "native", "plot", "check", "create", "functions"), 3),

@@ -21,6 +21,7 @@ from mulgil.backend import set_default_dtype as set_default_dtype
 from mulgil.check import gradcheck as gradcheck
 from mulgil.create import *  # noqa: F403
 from mulgil.functions import *  # noqa: F403
+from mulgil.names import instead as _instead
 from mulgil.native.blas import set_num_threads as set_num_threads
 from mulgil.ops.function import Context as Context
 from mulgil.ops.function import Function as Function
@@ -79,6 +80,8 @@ if not TYPE_CHECKING:  # where a checker sees it, it takes any name for known
         if name in _DTYPES:
             return _DTYPES[name]
         if name not in _LAZY:
+            if told := _instead("mulgil", name):
+                raise AttributeError(f"module 'mulgil' has no attribute {name!r}{told}", name="")
             close = [] if name.startswith("__") else _get_close_matches(name, __dir__(), 1)
             hint = f"; did you mean mulgil.{close[0]}?" if close else ""
             raise AttributeError(f"module 'mulgil' has no attribute {name!r}{hint}", name="")  # a name: Python would add its own guess

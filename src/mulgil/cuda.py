@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mulgil.backend import manual_seed, xp_of
+from mulgil.names import lookup
 
 
 @cache
@@ -45,3 +46,7 @@ def synchronize() -> None:
         import cupy
 
         cupy.cuda.runtime.deviceSynchronize()
+
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

@@ -17,6 +17,7 @@ from mulgil.autograd.engine import is_grad_enabled
 from mulgil.autograd.numpy_functions import HANDLERS, UFUNCS, WITHOUT_GRADIENT, WRITERS, NotHonoured, neutral
 from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import DTypeError, GradientError, MulgilError, ScalarError, ShapeError, describe
+from mulgil.names import guide
 from mulgil.ops.explain import explained
 from mulgil.ops.function import tell
 from mulgil.typing import DTypeLike
@@ -80,6 +81,9 @@ class PythonProtocol:
 
     array: Any
     __getitem__: Any
+
+    if not TYPE_CHECKING:  # a checker would take any name for known
+        __getattr__ = guide("Tensor")
 
     def __len__(self) -> int:
         if not self.array.ndim:

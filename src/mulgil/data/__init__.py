@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mulgil.data import datasets, transforms
 from mulgil.data.assembly import Assembly
 from mulgil.data.collate import default_collate
@@ -16,6 +18,7 @@ from mulgil.data.sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from mulgil.names import lookup
 
 __all__ = [
     "Assembly",
@@ -36,3 +39,6 @@ __all__ = [
     "random_split",
     "transforms",
 ]
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, Unpack, overload
 
 from mulgil.autograd import Tensor
 from mulgil.backend import Generator
@@ -11,6 +11,7 @@ from mulgil.data.collate import default_collate
 from mulgil.data.dataset import Dataset
 from mulgil.data.sampler import BatchSampler, RandomSampler, SequentialSampler, check_generator
 from mulgil.errors import OptionError
+from mulgil.names import guide
 from mulgil.options import check_count
 from mulgil.typing import Items, Stackable, T_co
 
@@ -62,6 +63,9 @@ class DataLoader(Generic[T_co]):
         >>> [batch.tolist() for batch in loader], len(loader)
         ([[0, 1, 2, 3], [4, 5, 6, 7]], 2)
     """
+
+    if not TYPE_CHECKING:  # a checker would take any name for known
+        __getattr__ = guide("DataLoader")
 
     @overload
     def __init__(

@@ -1,6 +1,9 @@
 """Layers, losses and initial weights: `import mulgil.nn as nn`."""
 
+from typing import TYPE_CHECKING
+
 from mulgil.autograd import Parameter
+from mulgil.names import lookup
 from mulgil.nn import functional, init, utils
 from mulgil.nn.activation import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from mulgil.nn.container import ModuleDict, ModuleList, Sequential
@@ -19,3 +22,6 @@ __all__ = [
     "L1Loss", "LazyConv2d", "LazyLinear", "LeakyReLU", "Linear", "LogSoftmax", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
     "NLLLoss", "Parameter", "ReLU", "Sequential", "Sigmoid", "Softmax", "Tanh", "functional", "init", "summary", "utils",
 ]  # fmt: skip
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mulgil.autograd import Tensor, apply, as_tensor
 from mulgil.backend import Generator, default_generator, xp_of
 from mulgil.errors import OptionError, ShapeError, describe
+from mulgil.names import lookup
 from mulgil.nn import checks
 from mulgil.nn.loss_functions import (
     binary_cross_entropy_with_logits,
@@ -298,3 +299,7 @@ def accuracy(prediction: ArrayLike, target: ArrayLike) -> Tensor:
         checks.logits("accuracy", scores, labels)
     best = apply(_op(reduce.Query, 1, False, "argmax"), scores)
     return (best == target).float().mean()
+
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mulgil import changes
 from mulgil.autograd import Parameter, Tensor
 from mulgil.errors import DTypeError, MulgilError
+from mulgil.names import guide
 
 if TYPE_CHECKING:
     from mulgil.nn.module import Module
@@ -18,6 +19,7 @@ class ModuleError(MulgilError, AttributeError):
     """An attribute of a module that is missing, taken or set too early."""
 
 
+_missing = guide("Module")
 _SET_BY_INIT = ("training", "_kinds", "_transient", "_forward_hooks", "_forward_pre_hooks")
 
 
@@ -79,7 +81,7 @@ class ModuleTree:
                 f"{type(self).__name__}.{name} is missing",
                 "let __init__ begin with super().__init__()",
             )
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
+        return _missing(self, name)
 
     def _register(self, kind: str, name: str, value: Any, allowed: type) -> None:
         owner = type(self).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, TypeVar, overload
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from mulgil.autograd import Parameter, Tensor, enable_grad
 from mulgil.autograd.gradient import clear_gradients
 from mulgil.backend import to_device, xp_of
 from mulgil.errors import DTypeError, OptionError, ShapeError, describe
+from mulgil.names import guide
 from mulgil.ops.function import Function, run_inplace, tell
 from mulgil.options import NOT_NEGATIVE, Range, check_number
 
@@ -47,6 +48,9 @@ class Optimizer:
     # of options that are numbers
     ranges: ClassVar[dict[str, Range]] = {"lr": NOT_NEGATIVE, "weight_decay": NOT_NEGATIVE, "eps": NOT_NEGATIVE}
     starts_from_zeros: ClassVar[bool] = False
+
+    if not TYPE_CHECKING:  # a checker would take any name for known
+        __getattr__ = guide("Optimizer")
 
     def __init_subclass__(cls) -> None:
         if "update" in vars(cls) and "starts_from_zeros" not in vars(cls):

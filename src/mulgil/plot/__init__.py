@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from mulgil.names import lookup
 from mulgil.plot.confusion import confusion
 from mulgil.plot.curves import curves
 from mulgil.plot.diagram import Diagram
@@ -34,3 +37,6 @@ __all__ = [
     "save_png",
     "scatter",
 ]
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

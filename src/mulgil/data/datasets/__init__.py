@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mulgil.data.datasets.digits import Digits
 from mulgil.data.datasets.fetch import Patience, reachable
@@ -20,6 +21,7 @@ from mulgil.data.datasets.images import IdxDataset, ImageDataset
 from mulgil.data.datasets.mnist import KMNIST, MNIST, FashionMNIST, download_mnist, load_mnist
 from mulgil.errors import DataError, OptionError
 from mulgil.files import cache_folder
+from mulgil.names import lookup
 
 __all__ = [
     "MNIST", "FashionMNIST", "KMNIST", "Digits", "ImageDataset", "IdxDataset",
@@ -132,3 +134,7 @@ def auto(root: str | os.PathLike[str] | None = None, say: Callable[[str], object
 def _places(root: str | os.PathLike | None) -> list[str]:
     places = [str(root) if root else None, os.environ.get("MULGIL_DATA"), str(download_folder(MNIST.name, MNIST.title, None))]
     return [place for place in places if place]
+
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)

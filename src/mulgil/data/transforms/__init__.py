@@ -10,8 +10,14 @@ Images are [..., H, W]: [C, H, W] a sample, [N, C, H, W] a batch, as array or Te
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mulgil.data.transforms.base import Compose, Lambda, Transform, apply_batch
 from mulgil.data.transforms.geometry import Pad, Resize
 from mulgil.data.transforms.values import Flatten, Normalize, ToTensor
+from mulgil.names import lookup
 
 __all__ = ["Compose", "Flatten", "Lambda", "Normalize", "Pad", "Resize", "ToTensor", "Transform", "apply_batch"]
+
+if not TYPE_CHECKING:  # a checker would take any name for known
+    __getattr__ = lookup(__name__)
