@@ -29,15 +29,16 @@ def polynomial(x: Symbol, *coefficients: float) -> Symbol:
 
 
 def exp(xp: Writer, x: Symbol) -> Symbol:
-    """2^n p(r), with n = round(x / ln 2) and r the rest. n goes into the exponent's bits, one less, so that 2^128 / 2 fits."""
-    z = xp.minimum(xp.maximum(x, -87.5), 88.8)  # type: ignore[attr-defined]
+    """2^n p(r), with n = round(x / ln 2) and r the rest. The halves of n go into exponents' bits: 2^128 itself is none."""
+    z = xp.minimum(xp.maximum(x, -104.0), 88.8)  # type: ignore[attr-defined]
     shifted = z * 1.44269504088896341 + MAGIC
     n = shifted - MAGIC
     r = z - n * HALF_LN2 - n * REST_LN2
     p = polynomial(r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
     p = p * (r * r) + r + 1.0
-    bits = xp.emit("shl", (bits_of(xp, shifted) + 126, xp.constant(23, np.int32)), np.int32)
-    return (p + p) * xp.emit("bits", (bits,), np.float32)
+    half = bits_of(xp, n * 0.5 + MAGIC)
+    rest = bits_of(xp, shifted) - half
+    return p * power_of_two(xp, half) * power_of_two(xp, rest)
 
 
 def tanh(xp: Writer, x: Symbol) -> Symbol:
@@ -118,6 +119,11 @@ def _divmod_of_reals(xp: Writer, a: Symbol, b: Symbol) -> tuple[Symbol, Symbol]:
     down = xp.where(whole - down > 0.5, down + 1.0, down)
     down = xp.where(whole == 0, xp.copysign(xp.zeros_like(a), a / b), down)
     return xp.where(b == 0, a / b, down), rest
+
+
+def power_of_two(xp: Writer, n: Symbol) -> Symbol:
+    """2^n as a float32, of an int32 whose last eight bits are n: as a number's exponent."""
+    return xp.emit("bits", (xp.emit("shl", (n + 127, xp.constant(23, np.int32)), np.int32),), np.float32)
 
 
 def bits_of(xp: Writer, x: Symbol) -> Symbol:
