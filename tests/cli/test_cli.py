@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +138,50 @@ def test_predict_reads_images_of_any_kind(trained: Path, tmp_path: Path, capsys:
         assert ("inverted" in line) == ("scan" in file.name or "alpha" in file.name)
         right += label == str(truth[i])
     assert right >= 0.8 * len(files)
+
+
+def test_a_blank_image_is_told(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Image = pytest.importorskip("PIL.Image")
+    files = [tmp_path / f"{side}-{shade}.png" for side in (28, 40, 8) for shade in (0, 128, 255)]
+    for file in files:
+        side, shade = map(int, file.stem.split("-"))
+        Image.new("L", (side, side), shade).save(file)
+    drawn = Image.new("L", (28, 28), 0)
+    drawn.paste(200, (12, 4, 16, 24))
+    drawn.save(tmp_path / "drawn.png")
+    assert run(["predict", str(trained), *map(str, files), str(tmp_path / "drawn.png")]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(files) and all("the image is blank, so the answer means nothing" in line for line in lines)
+    assert "the image is blank" not in last
+
+
+@pytest.mark.parametrize(
+    "settings", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+)
+def test_a_terminal_of_ascii_and_40_columns(settings: dict, trained: Path, tmp_path: Path) -> None:
+    """A Korean name goes through every command; letters that the terminal lacks come as escapes, and nothing crashes."""
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(trained, tmp_path / "runs" / "한글")
+    Image = pytest.importorskip("PIL.Image")
+    Image.new("L", (40, 40), 255).save(tmp_path / "흰.png")
+    environment = {**os.environ, "LC_ALL": "C", "COLUMNS": "40", **settings}
+    commands = {
+        "train --recipe softmax --data digits --epochs 1 --eager --no-plots --out runs/새로": (0, "runs/"),
+        "runs list": (0, "deep-mlp"),
+        "runs show runs/한글": (0, "finished"),
+        "predict runs/한글 흰.png": (0, "the image is blank"),
+        "predict runs/한글 없는.png": (1, "hint"),
+        "없는": (2, "No such command"),
+        "--help": (0, "Commands"),
+        "train --help": (0, "--epochs"),
+    }
+    program = "import sys; from mulgil.cli.main import run; [print('left with', run(line.split()), flush=True) for line in sys.argv[1:]]"
+    result = subprocess.run([sys.executable, "-c", program, *commands], cwd=tmp_path, env=environment, capture_output=True)
+    written = result.stdout.decode("ascii") + result.stderr.decode("ascii")
+    assert result.returncode == 0 and "Traceback" not in written and all(shown in written for _, shown in commands.values()), written
+    assert re.findall(r"left with (\d)", written) == [str(code) for code, _ in commands.values()]
+    usage = written[written.index("Usage: mulgil [OPTIONS]") : written.index("Usage: mulgil train")]
+    assert max(map(len, usage.splitlines())) <= 40
 
 
 def test_predict_names_what_it_cannot_read_and_goes_on(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

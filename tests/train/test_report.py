@@ -178,3 +178,15 @@ def test_curves_leave_gaps_where_there_is_no_number() -> None:
     assert svg.count("M") == 2 and svg.count("<circle") == 3 and "nan" not in svg
     assert html.lines("Loss", [1], {"train": ([float("inf")], html.TRAIN)}) == ""
     assert "<svg" in html.lines("Loss", [1], {"train": ([0.5], html.TRAIN)})
+
+
+def test_the_page_fits_a_phone() -> None:
+    """360 pixels: no fixed width is larger, tables scroll within themselves, pictures shrink, and long names break."""
+    page = html.page("title", html.table(["a"], [["b"]]) + html.heat(np.eye(10, dtype=int), list("0123456789"), "truth"))
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in page
+    assert page.count('<div class="wide"><table') == page.count("<table") == 2 and ".wide { overflow-x: auto; }" in page
+    screen = html.STYLE.partition("@media print")[0]
+    assert max(map(int, re.findall(r"(?<!-)\bwidth: (\d+)px", screen))) <= 336
+    assert "svg { max-width: 100%;" in screen and re.search(r"\bimg {[^}]*max-width: 100%", screen)
+    assert re.search(r"h1, h2, p, code {[^}]*overflow-wrap: anywhere", screen)
+    assert "width=" not in html.lines("loss", [1, 2], {"train": ([1.0, 2.0], "#000")}).partition(">")[0]

@@ -15,6 +15,8 @@ MAX_PIXELS = 50_000_000
 SIDE = 1024  # pixels: larger images are made smaller first
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # pillow knows more, some of which run other programs
 INK = 0.2  # of the brightest: what is fainter is background noise
+FAINT = 16  # of 255: nothing stands out more than this, so nothing is drawn
+BLANK = "the image is blank, so the answer means nothing"
 HANDWRITING = {"mnist", "digits"}  # these sets show a digit of 20x20 pixels in the middle of 28x28, by centre of mass
 
 
@@ -32,12 +34,13 @@ def read_image(path: str | Path, shape: tuple[int, int] = (28, 28), centre: bool
     if background > 127:
         grey, background = 255 - grey, 255 - background
         notes.append("dark on light, inverted")
+    blank = grey.max() - background < FAINT
     if grey.shape == shape:
-        return grey.round().astype(np.uint8), notes
+        return grey.round().astype(np.uint8), [*notes, BLANK] if blank else notes
     notes.append(f"{size[0]}x{size[1]} made {shape[1]}x{shape[0]}")
     top = grey.max()
-    if top - background < 16:
-        return np.zeros(shape, np.uint8), [*notes, "the image is blank"]
+    if blank:
+        return np.zeros(shape, np.uint8), [*notes, BLANK]
     ink = np.clip((grey - background) / (top - background), 0, 1)
     return (_centred if centre else _fitted)(ink, shape), notes
 

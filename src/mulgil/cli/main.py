@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from shutil import get_terminal_size
+from typing import Any
 
 import click
 
 from mulgil import __version__
-from mulgil.cli.screen import echo
+from mulgil.cli.screen import echo, encodable
 from mulgil.errors import MulgilError, visible
 
 COMMANDS = {
@@ -61,8 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        encodable(stream)
     try:
-        code = cli.main(args=None if arguments is None else list(arguments), prog_name="mulgil", standalone_mode=False)
+        columns = get_terminal_size().columns
+        narrow: dict[str, Any] = {"terminal_width": max(columns - 2, 20)} if columns < 52 else {}  # click's help stops at 50
+        code = cli.main(None if arguments is None else list(arguments), prog_name="mulgil", standalone_mode=False, **narrow)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:

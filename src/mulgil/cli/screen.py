@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -13,7 +14,13 @@ MANY = 20  # values of a list that are shown, or columns of a table: a file may 
 
 def echo(text: Any = "", err: bool = False) -> None:
     """A line, or several, without what a terminal would obey. Names in it that must stay in their line: `visible(name)`."""
-    click.echo(visible(str(text), lines=True), err=err)
+    click.echo(visible(str(text), lines=True), file=sys.stderr if err else sys.stdout)
+
+
+def encodable(stream: Any) -> None:
+    """Let a stream write every letter: what its encoding lacks, such as Hangul on a terminal of ASCII, comes as `\\ud55c`."""
+    if hasattr(stream, "reconfigure") and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def console() -> Any:

@@ -48,10 +48,18 @@ tr.sum td { border-top: 1px solid #d8dee6; }
 .tile img { width: 112px; display: block; margin-bottom: 4px; border: 1px solid #d8dee6; }
 .small img { width: 62px; border: 1px solid #d8dee6; }
 .small { gap: 7px; }
-img { image-rendering: pixelated; }
+img { image-rendering: pixelated; max-width: 100%; }
+h1, h2, p, code { overflow-wrap: anywhere; }
 .wrong { color: #b03024; }
 code { font: 13px/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 h3 { font-size: 15px; margin: 18px 0 4px; }
+@media (max-width: 480px) {
+  body { padding: 16px 12px 40px; }
+  h1 { font-size: 21px; }
+  .tiles { gap: 12px 10px; }
+  .tile { width: 104px; }
+  .small img { width: 48px; }
+}
 @media print {
   h2 { break-after: avoid; }
   .tile, svg, tr { break-inside: avoid; }

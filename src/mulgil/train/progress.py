@@ -78,7 +78,8 @@ class PlainProgress(Progress):
         self.stream = stream or sys.stdout
 
     def line(self, trainer: Any, text: str) -> None:
-        print(visible(text), file=self.stream, flush=True)
+        known = getattr(self.stream, "encoding", None) or "utf-8"  # a metric may have a name that the stream cannot write
+        print(visible(text).encode(known, "backslashreplace").decode(known), file=self.stream, flush=True)
 
 
 class LiveProgress(Progress):
