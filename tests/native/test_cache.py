@@ -328,12 +328,26 @@ def test_helpers_compile(restart: Callable, monkeypatch: pytest.MonkeyPatch, cap
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_helpers_wait_for_more(restart: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    build.dismiss()
+    prepare([scaled(n) for n in (2, 3, 4)])
+    waiting = [helper for _, helper in build._idle]
+    assert waiting and all(helper.poll() is None for helper in waiting)
+    monkeypatch.setattr(build, "start_helper", lambda: None)
+    monkeypatch.setattr(build, "compile_here", None)  # nothing is left for this process
+    prepare([scaled(n) for n in (5, 6, 7)])
+    assert loader.counts["compiled"] == 6 and result_of(scaled(6))[1] == 6
+    build.dismiss()
+    assert not build._idle and all(helper.poll() is not None for helper in waiting)
+
+
 @pytest.mark.parametrize("text", ["", "print('{}', flush=True); input()", "print('rubbish', flush=True)", "import os; os.abort()"])
 def test_what_helpers_do_not_do_is_done_here(text: str, restart: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     def helper() -> subprocess.Popen:
         pipe = subprocess.PIPE
         return subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
+    build.dismiss()
     monkeypatch.setattr(build, "start_helper", helper)
     prepare([scaled(n) for n in (2, 3, 4)])
     assert [result_of(scaled(n))[1] for n in (2, 3, 4)] == [2, 3, 4] and loader.counts["compiled"] == 3
@@ -345,6 +359,7 @@ def test_a_helper_that_hangs_is_given_up(restart: Callable, monkeypatch: pytest.
             [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
+    build.dismiss()
     monkeypatch.setattr(build, "start_helper", helper)
     monkeypatch.setattr(build, "PATIENCE", 0.1)
     prepare([scaled(n) for n in (2, 3, 4)])

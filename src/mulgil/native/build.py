@@ -6,6 +6,7 @@ its machine code. What no helper can do is compiled in this process.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import json
 import os
@@ -16,15 +17,19 @@ from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 from mulgil.native.cache import Entry
+from mulgil.native.hardware import SWITCH
 from mulgil.native.loader import Spec
 from mulgil.native.threads import cores
 
 FEW = 2  # kernels that are compiled here, quietly: a helper takes about half a second to start
+LINGER = 15  # seconds that a helper waits for more kernels: it holds some 150 MB
 PATIENCE = 120  # seconds without a kernel from any helper, after which this process goes on alone
+
+_idle: list[tuple[str | None, subprocess.Popen]] = []  # helpers that wait, with the width of vectors that they compile for
 
 
 def compile_all(specs: Sequence[Spec], folder: Path) -> dict[str, Entry]:
@@ -97,26 +102,67 @@ def from_helpers(specs: Sequence[Spec]) -> Generator[tuple[str, Entry], None, No
     done: SimpleQueue[tuple[str, Entry] | None] = SimpleQueue()
     for spec in specs:
         todo.put(spec)
-    helpers = [helper for _ in range(min(cores(), len(specs))) if (helper := start_helper())]
+    helpers = [helper for _ in range(min(cores(), len(specs))) if (helper := idle_helper() or start_helper())]
     threads = [Thread(target=serve, args=(helper, todo, done), daemon=True) for helper in helpers]
     try:
         for thread in threads:
             thread.start()
-        ended = 0
+        ended = made = 0
         with suppress(Empty):
             while ended < len(threads):
                 result = done.get(timeout=PATIENCE)
                 if result is None:
                     ended += 1
                 else:
+                    made += 1
                     yield result
+            if made == len(specs):  # all did what they were asked to
+                helpers, threads = keep(helpers), []
     finally:  # also after Ctrl-C
         for helper in helpers:
             helper.kill()
-        for helper, thread in zip(helpers, threads, strict=True):
-            with suppress(RuntimeError, OSError):  # a thread that was never started; a pipe that nobody reads
+        for thread in threads:
+            with suppress(RuntimeError):  # one that was never started
                 thread.join()
+        for helper in helpers:
+            with suppress(OSError, ValueError):  # a pipe that nobody reads
                 helper.communicate()
+
+
+def keep(helpers: list[subprocess.Popen]) -> list[subprocess.Popen]:
+    """Let helpers wait for a while: a step, an evaluation and a last batch are compiled one soon after the other. Gives the dead ones."""
+    alive = [helper for helper in helpers if helper.poll() is None]
+    _idle.extend((os.environ.get(SWITCH), helper) for helper in alive)
+    timer = Timer(LINGER, dismiss, [alive])
+    timer.daemon = True
+    timer.start()
+    return [helper for helper in helpers if helper not in alive]
+
+
+def idle_helper() -> subprocess.Popen | None:
+    """One that waits and compiles for the same vectors."""
+    for entry in _idle[:]:
+        with suppress(ValueError):  # another thread took it
+            if entry[0] == os.environ.get(SWITCH):
+                _idle.remove(entry)
+                if entry[1].poll() is None:
+                    return entry[1]
+    return None
+
+
+@atexit.register
+def dismiss(helpers: list[subprocess.Popen] | None = None) -> None:
+    """End these helpers, or all, as far as they wait."""
+    for entry in _idle[:]:
+        if helpers is None or entry[1] in helpers:
+            with suppress(ValueError, OSError):
+                _idle.remove(entry)
+                entry[1].kill()
+                entry[1].communicate()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
 
 
 def start_helper() -> subprocess.Popen | None:
