@@ -24,13 +24,13 @@ def operations(step: Any) -> int:
 
 def arithmetic(node: Node) -> int:
     """The operations of one call."""
-    if isinstance(node.op, MatMul) and node.phase == "forward":
+    if node.op.kind is MatMul and node.phase == "forward":
         return 2 * prod(node.outputs[0].shape) * node.inputs[0].shape[-1]  # type: ignore[union-attr]
     if isinstance(node.op, Descend):
         return 2 * prod(node.inputs[0].shape) * node.inputs[1].shape[1]
     if isinstance(node.op, KernelOp):
         return node.op.launch(node).operations
-    if isinstance(node.op, Conv2d):
+    if node.op.kind is Conv2d:
         return 2 * prod(node.writes()[0].shape) * prod(node.inputs[1].shape[1:]) if node.phase == "forward" else 0
     return prod(iteration_shape(node)) if node.op.elementwise else sum(prod(v.shape) for v in node.writes())
 

@@ -321,7 +321,8 @@ class Survey:
     def _object(self, path: str, x: Any, names: frozenset[str], plain: bool) -> None:
         values = getattr(x, "__dict__", {})
         if names is EVERYTHING or isinstance(x, Function):
-            found = [n for n, v in values.items() if isinstance(x, Function) or not isinstance(v, NUMBERS)]
+            lent = () if getattr(x, "takes_context", True) else ("inputs", "outputs")  # set at each call of an op in the books' form
+            found = [n for n, v in values.items() if n not in lent and (isinstance(x, Function) or not isinstance(v, NUMBERS))]
             self._named(path, x, frozenset(found), plain, names)
         else:
             self._named(path, x, names | {"__call__"}, plain, names)

@@ -174,7 +174,8 @@ class Program:
     def _act(self, node: Node) -> str:
         """A call whose results lie where its inputs did, or that gives nothing."""
         name = f"{type(node.op).__name__.lower()}{len(self._scope)}"
-        self._scope[name] = partial(node.op.overwrite if node.op.inplace else getattr(node.op, node.phase), Context(np, node.needs))
+        call = node.op.overwrite if node.op.inplace else getattr(node.op, node.phase)
+        self._scope[name] = partial(call, Context(np, node.needs, static=node.static))
         return f"{name}({', '.join(map(self._name, node.inputs))})"
 
     def _call(self, node: Node) -> list[str]:
@@ -277,4 +278,4 @@ def may_take_threads(node: Node) -> bool:
     """Whether the call, which is not a kernel of ours, may be a product that the BLAS library does on several threads."""
     if isinstance(node.op, KernelOp) or is_view(node) or node.op.raises or node.op.early or not node.writes():
         return False
-    return not isinstance(node.op, (MatMul, Descend)) or node.phase == "backward" or arithmetic(node) >= FEWEST
+    return node.op.kind not in (MatMul, Descend) or node.phase == "backward" or arithmetic(node) >= FEWEST

@@ -203,8 +203,7 @@ class Recorder:
         self.fault = self.fault or TraceError(rule, f"{got} at {user_line()}", "without compile it runs correctly")
 
     def __call__(self, op: Function, phase: str, ctx: Context, arrays: tuple, outputs: tuple) -> None:
-        if phase in op.composed and op.pure:
-            self._trace_through(op, phase, ctx, arrays, outputs)
+        if phase in op.composed and op.pure and self._trace_through(op, phase, ctx, arrays, outputs):
             return
         inputs = tuple(self.read(a, op) for a in arrays)
         changing = (a for a, v in zip(arrays, inputs, strict=True) if id(v) not in self._constants)
@@ -247,7 +246,9 @@ class Recorder:
             versions.append(version)
         return tuple(versions)
 
-    def _trace_through(self, op: Function, phase: str, ctx: Context, arrays: tuple, outputs: tuple) -> None:
+    def _trace_through(self, op: Function, phase: str, ctx: Context, arrays: tuple, outputs: tuple) -> bool:
+        """Record the calls that an op's text is made of. False, and nothing recorded, where Tensors' dtypes differ from arrays'."""
+
         def tensor(a: Any) -> Any:
             return a if isinstance(a, NUMBERS) or a is None else Tensor.of(a)
 
@@ -255,10 +256,14 @@ class Recorder:
             self.read(a, op)
         inner = Context(np, ctx.needs, tuple(map(tensor, ctx.saved)), ctx.static)
         outer, self._through = self._through, op
+        count = len(self.nodes)
         with enable_grad():  # nothing here requires a gradient; but `y += bias` makes a new tensor, as in the arrays' text
             results = getattr(op, phase)(inner, *map(tensor, arrays))
         self._through = outer
         results = results if isinstance(results, tuple) else (results,)
+        if any(output is not None and result.dtype != output.dtype for result, output in zip(results, outputs, strict=True)):
+            del self.nodes[count:]
+            return False
         for result, output in zip(results, outputs, strict=True):
             if output is not None:
                 self.known[id(output)] = self.read(result.array, op)
@@ -268,6 +273,7 @@ class Recorder:
                 if not isinstance(theirs, NUMBERS) and id(theirs) not in self.known:
                     self.known[id(theirs)] = self.read(mine.array, op)
                     self._kept.append(theirs)
+        return True
 
 
 def user_line() -> str:

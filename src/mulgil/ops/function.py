@@ -221,6 +221,8 @@ def run(op: Function, phase: str, ctx: Context, *arrays: Array) -> tuple[Array, 
             outputs = result if type(result) is tuple else (result,)
             if any(type(o) is not np.ndarray and o is not None for o in outputs):
                 outputs = _as_arrays(ctx, outputs)
+            if phase == "forward" and any(isinstance(s, np.generic) for s in ctx.saved):  # such as x.max(): a value, no setting
+                ctx.saved = tuple([np.asarray(s) if isinstance(s, np.generic) else s for s in ctx.saved])
     except (ValueError, IndexError, TypeError) as error:
         if phase == "forward":
             explain(op, arrays, error)

@@ -28,16 +28,26 @@ def lowers(node: Node) -> bool:
 
 
 def _runs(node: Node) -> bool:
+    """Tried twice where it may not be pure: a text that draws or counts makes other expressions, or leaves other attributes."""
     writer = Writer()
 
     def symbol(operand: Any) -> Any:
         return Symbol(writer, writer.body.load(Access(id(operand), ()), operand.dtype)) if isinstance(operand, Value) else operand
 
+    own: dict[str, Any] = getattr(node.op, "__dict__", {})
+    before = dict(own)
     try:
-        called(writer, node, symbol)
+        made = called(writer, node, symbol)
+        if node.op.pure:
+            return True
+        again = called(writer, node, symbol)  # equal expressions of one writer are one object
+        unmoved = own.keys() == before.keys() and all(own[name] is before[name] for name in own)
+        return unmoved and all(s.expr is made[key].expr for key, s in again.items())
     except Exception:  # a text may do anything, and then it runs as it is
         return False
-    return True
+    finally:
+        own.clear()
+        own.update(before)
 
 
 def called(writer: Writer, node: Node, symbol: Callable[[Any], Any]) -> dict[int, Symbol]:

@@ -97,7 +97,7 @@ class NestText:
         bounds = self._bounds()
         inner = [r for r in self.nest.reductions if self.nest.registers(r) is None]
         for reduction in inner:
-            self._over_result(reduction, bounds, lambda r, place: self._store_text(r.start_text, r.dtype, place), "start")
+            self._over_result(reduction, bounds, self._started, "start")
         if 0 not in self.nest.counts:
             self._loops(bounds)
         else:
@@ -185,8 +185,8 @@ class NestText:
         for k, s in zip(reversed(own), reversed(stems), strict=True):
             self._close(k, s, variables[k])
 
-    def _store_text(self, value: str, dtype: str, place: str) -> None:
-        self.module.lines += self._stored(value, dtype, place)
+    def _started(self, result: Result, place: str) -> None:
+        self.module.lines += self._stored(literal(result.reduction.start, result.memory), result.memory, place)
 
     def _finished(self, result: Result, value: str, place: str) -> None:
         self.module.lines += self._stored(*result.divided(value, self.module.lines), place)
