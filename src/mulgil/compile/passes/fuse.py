@@ -53,7 +53,7 @@ def is_view(node: Node) -> bool:
 
 def is_gather(node: Node) -> bool:
     """Whether the call takes rows of an array that stays where it is, such as a data set's images, by numbers that are an argument."""
-    if node.op.kind is not shape.Index or node.op.key != (shape.SLOT,) or node.phase != "forward":
+    if not isinstance(node.op, shape.Index) or node.op.kind is not shape.Index or node.op.key != (shape.SLOT,) or node.phase != "forward":
         return False
     x, rows = node.inputs
     stays = x.kind in ("state", "constant") and x.array.flags.c_contiguous and loopable(x)
