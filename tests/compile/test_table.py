@@ -133,6 +133,7 @@ def test_every_row_compiled_in_every_dtype(kind: str, dtype: str):
     """Many rows in one function, so that what is fused with what is tried as well."""
     ops = [[as_kind(row.op(), KINDS[kind]) for row in ROWS] for _ in range(2)]  # a random op draws on; so each side has its own
     taken = [i for i, row in enumerate(ROWS) if not refusal(row, as_kind(row.op(), KINDS[kind]), dtype)]
+    taken = [i for i in taken if not ROWS[i].name.endswith("_mask")]  # as many elements as a mask has: that runs eagerly, and is told
     assert len(taken) > (len(ROWS) * 0.9 if dtype[0] == "f" else 60)
     for start in range(0, len(taken), CHUNK):
         part = taken[start : start + CHUNK]
