@@ -169,6 +169,8 @@ def stack(tensors: Sequence[ArrayLike], dim: int = 0, *, axis: int | None = None
 
 
 def _several(name: str, tensors: Sequence[ArrayLike]) -> list[Tensor]:
+    if not getattr(tensors, "ndim", 1) or not hasattr(tensors, "__len__"):
+        raise OptionError(f"{name}: takes a list of tensors", describe(tensors=tensors), f"{name}([a, b])")
     if not len(tensors):
         raise OptionError(f"{name}: at least one tensor", "none", "was the list filled? a generator can be read only once")
     return [as_tensor(x) for x in tensors]

@@ -128,3 +128,13 @@ def guide(where: str) -> Callable[[Any, str], Any]:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{told}", **named)
 
     return missing
+
+
+class Missing:
+    """One name that a class does not have: for a Tensor, of which NumPy asks its protocols at each call, a `__getattr__` is too slow."""
+
+    def __init__(self, where: str, name: str):
+        self._raise, self._name = guide(where), name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        self._raise(owner if instance is None else instance, self._name)

@@ -47,7 +47,7 @@ def _checked(axes: Any, ndim: int, x: Any, all_of_none: bool) -> Any:
 
 
 def _one(axis: Any, ndim: int, x: Any) -> int:
-    if isinstance(axis, (bool, np.bool_)) or not hasattr(axis, "__index__"):
+    if isinstance(axis, (bool, np.bool_)) or not hasattr(axis, "__index__") or np.ndim(axis):
         raise OptionError("an axis is an integer", f"{axis!r} ({type(axis).__name__})", "dim=0 is the first axis, dim=-1 the last")
     if not -ndim <= axis < ndim:
         hint = "axes count from 0; -1 is the last; x.unsqueeze(axis) adds one"

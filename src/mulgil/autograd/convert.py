@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
+from mulgil.autograd.axes import axis_of
 from mulgil.autograd.engine import is_grad_enabled, no_grad
 from mulgil.backend import Generator, default_generator, device, device_of, xp_of
 from mulgil.errors import GradientError, OptionError, describe
@@ -97,7 +98,7 @@ class Conversions:
     def size(self, dim: builtins.int) -> builtins.int: ...
     def size(self, dim: builtins.int | None = None) -> tuple[builtins.int, ...] | builtins.int:
         """The shape, or the length of one axis (as PyTorch's method of that name; the number of elements is `numel()`)."""
-        return self.array.shape if dim is None else self.array.shape[dim]
+        return self.array.shape if dim is None else self.array.shape[axis_of(self, dim)]
 
     def numel(self) -> builtins.int:
         return self.array.size

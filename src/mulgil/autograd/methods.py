@@ -315,5 +315,7 @@ class Methods(Operators):
 
 def _ints(values: tuple) -> tuple[int, ...]:
     if len(values) == 1 and not isinstance(values[0], (int, np.integer)):
-        values = tuple(values[0])
+        values = tuple(values[0]) if hasattr(values[0], "__iter__") else values
+    if not all(hasattr(v, "__index__") for v in values):
+        raise OptionError("lengths and axes are integers", repr(values), "whole numbers: x.reshape(2, -1), n // 2 instead of n / 2")
     return tuple(int(v) for v in values)

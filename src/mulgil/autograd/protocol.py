@@ -17,7 +17,7 @@ from mulgil.autograd.engine import is_grad_enabled
 from mulgil.autograd.numpy_functions import HANDLERS, UFUNCS, WITHOUT_GRADIENT, WRITERS, NotHonoured, neutral
 from mulgil.backend import default_dtype, device_of, to_device
 from mulgil.errors import DTypeError, GradientError, MulgilError, ScalarError, ShapeError, describe
-from mulgil.names import guide
+from mulgil.names import DEZERO, Missing
 from mulgil.ops.explain import explained
 from mulgil.ops.function import tell
 from mulgil.typing import DTypeLike
@@ -82,9 +82,6 @@ class PythonProtocol:
     array: Any
     __getitem__: Any
 
-    if not TYPE_CHECKING:  # a checker would take any name for known
-        __getattr__ = guide("Tensor")
-
     def __len__(self) -> int:
         if not self.array.ndim:
             raise ScalarError("len() of a 0-d tensor: it has no axes", describe(tensor=self.array), "its number is x.item()")
@@ -137,6 +134,10 @@ class PythonProtocol:
 
     def _history(self) -> str:
         return ""
+
+
+for _name in DEZERO["Tensor"]:
+    setattr(PythonProtocol, _name, Missing("Tensor", _name))
 
 
 def _on_arrays(function: Callable, name: str, args: tuple, kwargs: dict, written: Any, free: bool, known: bool) -> Any:

@@ -13,7 +13,7 @@ from mulgil.autograd import Tensor
 from mulgil.compile.marks import Action
 from mulgil.compile.outside import Halves, joined
 from mulgil.compile.program import Program
-from mulgil.errors import TraceError
+from mulgil.errors import OptionError, TraceError, describe
 
 Leaf = Tensor | int  # a tensor of the state, or the number of an argument
 
@@ -87,7 +87,8 @@ class Plan:
     def compute(self, arrays: Sequence[np.ndarray]) -> tuple:
         """The program on these arrays, what it writes into them included."""
         if any(not arrays[i].flags.writeable for i in self.writes):
-            raise ValueError("assignment destination is read-only")  # as NumPy says it
+            rule = "assignment: the memory is read-only, such as what expand() shares"
+            raise OptionError(rule, describe(**{f"x{i}": arrays[i] for i in self.writes}), "write to a copy: x.clone()")
         given = [a if a.flags.c_contiguous else np.ascontiguousarray(a) for a in arrays]
         results = self.program(*given)  # type: ignore[misc]
         for i in self.writes:

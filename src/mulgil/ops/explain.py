@@ -9,11 +9,19 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mulgil.errors import DTypeError, IndexingError, MulgilError, OptionError, ShapeError, describe
+from mulgil.errors import AxisError, DTypeError, IndexingError, MulgilError, OptionError, ShapeError, describe
 
 Inputs = Sequence[tuple[str, Any]]  # name, array (or whatever else was given)
 
-WORDS = {"Concatenate": "cat", "IndexPut": "assignment", "Assign": "assignment", "Index": "index", "FloorDiv": "floor division"}
+WORDS = {
+    "Concatenate": "cat",
+    "IndexPut": "assignment",
+    "Assign": "assignment",
+    "AssignNumber": "assignment",
+    "Draw": "random numbers",
+    "Index": "index",
+    "FloorDiv": "floor division",
+}
 
 
 def explain(op: Any, arrays: Sequence[Any], error: Exception) -> None:
@@ -21,6 +29,8 @@ def explain(op: Any, arrays: Sequence[Any], error: Exception) -> None:
     if isinstance(error, MulgilError) or not _raised_by_us(error):
         return
     inputs = list(zip(_names(op, len(arrays)), arrays, strict=True))
+    if not inputs:
+        inputs.append(("settings", op))
     if hasattr(op, "key"):
         inputs.append(("key", Written(op.key)))
     name = getattr(op, "sign", None) or WORDS.get(type(op).__name__, type(op).__name__.lower())
@@ -39,7 +49,9 @@ def explained(name: str, inputs: Inputs, error: Exception) -> MulgilError | None
             return kind(f"{name}: {rule.format(*found.groups(), **_limits(found))}", got, told)
     if isinstance(error, TypeError):
         return None
-    return (IndexingError if isinstance(error, IndexError) else OptionError)(f"{name}: {message}", got, "compare the shapes and dtypes")
+    return (IndexingError if isinstance(error, IndexError) else OptionError)(
+        f"{name}: {message}", got, "the rule is NumPy's: its documentation of this function has more"
+    )
 
 
 def _limits(found: re.Match) -> dict[str, int]:
@@ -93,7 +105,7 @@ def _fitting(inputs: Inputs) -> str:
     for (name, short), long in (((second, other), one), ((first, one), other)):
         if len(short) == 1 and len(long) == 2 and short[0] == long[0]:
             return f"one number for each row: {name}[:, None]"
-    if one[1:] == other[1:] and len(one) == len(other) > 1:
+    if one != other and one[1:] == other[1:] and len(one) == len(other) > 1:
         return f"the first axes differ, {one[0]} and {other[0]}: take as many of both, for example of one batch"
     return f"compare the shapes; {second}.reshape(...), {second}.unsqueeze(axis) or a sum over an axis makes them fit"
 
@@ -135,6 +147,13 @@ TABLE: tuple[tuple[str, type[MulgilError], str, Hint], ...] = (
     ),
     (r"input array dimensions|same number of dimensions", ShapeError, "shapes must be equal but for the axis to join", _fitting),
     (r"could not (?:be )?broadcast|remapped shapes|core dimension|shape mismatch|cannot be broadcast", ShapeError, LAST_AXIS, _fitting),
+    (
+        r"axis (-?\d+) is out of bounds for array of dimension (\d+)",
+        AxisError,
+        "the axis must be from -{1} to {1} - 1, and is {0}",
+        "axes count from 0; -1 is the last",
+    ),
+    (r"read-only", OptionError, "the memory is read-only, such as what expand() shares", "write to a copy: x.clone()"),
     (r"cannot reshape", ShapeError, "the number of elements must stay the same", "one length may be -1: it is worked out"),
     (r"zero-size array|empty sequence", ShapeError, "of no elements there is none", "leave out the empty axis"),
     (r"negative dimensions", OptionError, "the lengths of axes are 0 or more", "check how the size was computed"),
