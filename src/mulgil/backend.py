@@ -29,10 +29,18 @@ def default_dtype() -> np.dtype:
     return _default_dtype
 
 
+def as_dtype(dtype: Any) -> np.dtype:
+    """What a user gives as a dtype. Raises DTypeError for what NumPy does not know as one."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise DTypeError("a dtype must be one of NumPy's", repr(dtype)[:80], "such as mulgil.float32, np.int64 or 'float64'") from None
+
+
 def set_default_dtype(dtype: Any) -> None:
     """Choose float32 or float64 for what is created from now on."""
     global _default_dtype
-    if np.dtype(dtype).kind != "f":
+    if as_dtype(dtype).kind != "f":
         raise DTypeError(
             "set_default_dtype: the default dtype must be a floating one", str(np.dtype(dtype)), "use mulgil.float32 or mulgil.float64"
         )

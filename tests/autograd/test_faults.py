@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import mulgil
-from mulgil import Function
-from mulgil.errors import MulgilError
+from mulgil import Function, nn
+from mulgil.errors import DTypeError, MulgilError
 from mulgil.nn import functional as F
 
 
@@ -28,6 +28,8 @@ TWO = "[2, 3] float32, b[4, 3] float32"
 
 #       call, exception, in the rule, in what came, in the hint
 FAULTS = {
+    "a dtype that is none": (lambda: A.astype("foo"), DTypeError, "a dtype must be one of NumPy's", "'foo'", "mulgil.float32"),
+    "a layer to a dtype that is none": (lambda: nn.Linear(2, 1).to("foo"), DTypeError, "a dtype must be", "'foo'", "mulgil.float32"),
     "add": (lambda: A + B, ValueError, "add: shapes must broadcast", f"a{TWO}", "the first axes differ, 2 and 4"),
     "array first": (lambda: np.ones((4, 3), "float32") + A, ValueError, "add: shapes must broadcast", "a[4, 3] float32, b[2, 3]", "first axes"),
     "sub": (lambda: A - B, ValueError, "sub: shapes must broadcast", TWO, "first axes"),

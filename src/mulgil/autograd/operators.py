@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mulgil.backend import NUMBERS, default_dtype, xp_of
+from mulgil.backend import NUMBERS, as_dtype, default_dtype, xp_of
 from mulgil.errors import DTypeError
 from mulgil.ops import elementwise as e
 from mulgil.ops import mathematics as m
@@ -119,7 +119,7 @@ class Operators:
 
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Tensor:
         """The same values as another dtype; itself if it has it already and `copy` is False."""
-        wanted = np.dtype(dtype)
+        wanted = as_dtype(dtype)
         return self if wanted == self.array.dtype and not copy else self._op(e.Cast(wanted.str))  # type: ignore[return-value]
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from mulgil import changes
 from mulgil.autograd import Tensor
 from mulgil.autograd.gradient import clear_gradients
+from mulgil.backend import as_dtype, to_device
 from mulgil.backend import device as Device
-from mulgil.backend import to_device
 from mulgil.errors import DTypeError, MulgilError, visible
 from mulgil.nn.inputs import Calls, look
 from mulgil.nn.state import LoadResult, load_state_dict, state_dict
@@ -199,7 +199,7 @@ class Module(ModuleTree):
                 device = argument
             elif argument is not None and not isinstance(argument, bool):
                 dtype = argument
-        if dtype is not None and np.dtype(dtype).kind != "f":
+        if dtype is not None and as_dtype(dtype).kind != "f":
             hint = "use mulgil.float32 or mulgil.float64"
             raise DTypeError("Module.to: parameters can only have a floating dtype", str(np.dtype(dtype)), hint)
         for tensor in (*self.parameters(), *self.buffers()):

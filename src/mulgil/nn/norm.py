@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mulgil.autograd import Parameter, Tensor
-from mulgil.backend import default_dtype, to_device
+from mulgil.backend import as_dtype, default_dtype, to_device
 from mulgil.errors import OptionError
 from mulgil.nn import checks, init
 from mulgil.nn import functional as F
@@ -47,7 +47,7 @@ class _BatchNorm(Module):
         check_number(f"{type(self).__name__}: eps", eps, NOT_NEGATIVE)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        dtype = default_dtype() if dtype is None else np.dtype(dtype)
+        dtype = default_dtype() if dtype is None else as_dtype(dtype)
 
         def vector(make: Any) -> Any:
             return to_device(make(num_features, dtype), device or "cpu")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mulgil.autograd import Parameter
-from mulgil.backend import default_dtype, device_of, to_device
+from mulgil.backend import as_dtype, default_dtype, device_of, to_device
 from mulgil.errors import OptionError
 from mulgil.nn import init
 from mulgil.nn.module import Module
@@ -52,7 +52,7 @@ class WeightedLayer(Module):
             self.weight = OpenParameter(shape)
             self.register_parameter("bias", OpenParameter(shape[:1]) if bias else None)
             return
-        dtype = default_dtype() if dtype is None else np.dtype(dtype)
+        dtype = default_dtype() if dtype is None else as_dtype(dtype)
         self.weight = Parameter(to_device(np.empty(shape, dtype), device or "cpu"))
         self.register_parameter("bias", Parameter(to_device(np.empty(shape[:1], dtype), device or "cpu")) if bias else None)
         self.reset_parameters()
