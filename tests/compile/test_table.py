@@ -180,7 +180,12 @@ def test_every_update_compiled_in_every_dtype(kind: str, dtype: str):
         compiled = mulgil.compile(update_step(rule, found), state=[*found.values()], strict=True)
         for seed in range(1, 1 + CALLS):
             xs = [Tensor(a) for a in drawn(shapes, dtype, seed)]
-            update_step(rule, expected)(xs)
+            try:
+                update_step(rule, expected)(xs)
+            except TypeError:  # NumPy has no such arithmetic of this dtype
+                with pytest.raises(TypeError):
+                    compiled(xs)
+                break
             compiled(xs)
             same([t.array for t in found.values()], [t.array for t in expected.values()], dtype, f"{name}, call {seed}")
         moved = any((first[i] != t.array).any() for i, t in expected.items())

@@ -381,6 +381,8 @@ UPDATES: list[tuple[str, Function, list]] = [
     ("lerp", update.Lerp(0.1), [(3,), (3,)]),
     ("assign", update.Assign(), [(3, 4), (3, 4)]),
     ("assign_row", update.Assign(), [(3, 4), ()]),
+    ("assign_number", update.AssignNumber(2.5), [(3, 4)]),
+    ("index_put", update.IndexPut((slice(0, 1),)), [(3, 4), ()]),
     ("increment", update.Increment(), [()]),
     ("scale", update.Scale(), [(3, 4), ()]),
     ("limit", update.Limit(0.6), [(3, 4)]),

@@ -9,7 +9,7 @@ import mulgil
 from mulgil import gradcheck
 from mulgil.autograd import Tensor, apply
 from mulgil.errors import GradientError
-from mulgil.ops import elementwise
+from mulgil.ops import elementwise, guard, random
 from mulgil.ops.function import BLOCK, Context, run_inplace
 from tests.ops.table import ROWS, UPDATES, Row
 
@@ -141,6 +141,7 @@ def test_every_op_has_a_row():
 
     assert ops
     tested = {type(r.op()) for r in ROWS} | {type(u[1]) for u in UPDATES} | {elementwise.Fill}
+    tested |= {guard.Classes, guard.Refuse, random.Draw}  # what refuses and draws: tests/compile/test_effects.py
     from mulgil.ops.reduce import Extreme
     from mulgil.ops.update import ClipFactor
 
