@@ -60,6 +60,9 @@ FOUND: dict[str, Expression | Network] = {
     "another slice": expression("{0}[{1}]", Input("a", (4,)), Input("n", kind="slice(None, None, 2)|slice(1, None)", role="static")),
     "gradients of arguments": expression("{0} * {0}", Input("a", (2,), grad=True), how="backward"),
     "gradients of gradients, inside": expression("{0} * {0}", Input("a", (2,), grad=True), how="second"),
+    "a graph of which a part was walked inside": expression(
+        "({0} * {0} * {0}).exp().mean()", Input("a", (3,), grad=True), how="second"
+    ),
     "sums of the rows of images that are less than a vector": expression(
         "F.conv2d({0}, {1}, padding=1).var(3).square()",
         Input("a", (2, 2, 1, 5)),

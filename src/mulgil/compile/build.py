@@ -9,7 +9,7 @@ from typing import Any
 from mulgil.autograd import Tensor
 from mulgil.compile.graph import Graph, Value
 from mulgil.compile.guards import World
-from mulgil.compile.outside import Halves, Twins, WayBack, cut, mapped, record_back
+from mulgil.compile.outside import Halves, Twins, WayBack, cut, is_open, mapped, record_back
 from mulgil.compile.passes.fuse import fuse
 from mulgil.compile.passes.patterns import convolutions
 from mulgil.compile.passes.products import descents, large_products, predictions
@@ -104,7 +104,7 @@ class Trace:
     def sealed(self) -> Any:
         """The result as later calls will give it: one op behind what is differentiated outside, no graph behind what was inside."""
         result = self.result if self.twins.leaves else self.twins.connected(self.result)
-        return mapped(result, lambda t: Tensor.of(t.array) if t.node is not None and t.node.spent else t)
+        return mapped(result, lambda t: Tensor.of(t.array) if t.node is not None and not is_open(t) else t)
 
     def _outside(self, plan: Plan, back: WayBack, halves: tuple, tensors: dict[int, Tensor], more: int) -> Halves:
         first, second, again, state = halves

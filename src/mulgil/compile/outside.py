@@ -46,8 +46,13 @@ class Piece(Function):
 
 
 def open_ends(results: Sequence[Tensor]) -> list[int]:
-    """Which results can be differentiated outside: those whose graph nobody has walked."""
-    return [i for i, t in enumerate(results) if t.node is not None and not any(node.spent for node in reachable([t.node]))]
+    """Which results can be differentiated outside."""
+    return [i for i, t in enumerate(results) if is_open(t)]
+
+
+def is_open(t: Tensor) -> bool:
+    """Whether there is a graph behind it, no part of which has been walked and released."""
+    return t.node is not None and not any(node.spent for node in reachable([t.node]))
 
 
 def joined(name: str, work: Any, inputs: Sequence[Tensor], ends: Sequence[int]) -> list[Tensor]:
