@@ -121,6 +121,9 @@ class Writer:
             return self.cast(self.cast(x, np.dtype(np.float32)), dtype)
         if x.expr.dtype == "float16" and dtype.kind != "f":
             x = self.cast(x, np.dtype(np.float32))
+        if x.dtype.kind == "f" and dtype.kind in "iu" and (dtype.itemsize < 4 or dtype == np.uint32):
+            wide = np.dtype(np.int32 if dtype.itemsize < 4 else np.int64)  # negative ones wrap, as where NumPy computes on x86
+            return self.cast(self.cast(x, wide), dtype)
         return Symbol(self, self.body.expr("cast", (x.expr,), dtype))
 
     def common(self, *operands: Any) -> tuple[Symbol, ...]:
