@@ -129,11 +129,6 @@ class Node:
     def parents(self) -> list[Node]:
         return [link[0] for link in self.links if type(link) is tuple]
 
-    @property
-    def changed(self) -> bool:
-        """Whether an array that backward needs was changed in place after it was used."""
-        return any(source is not None and source[0][0] != source[1] for source in self.sources)
-
     def check_unchanged(self) -> None:
         for source in self.sources:
             if source is not None and source[0][0] != source[1]:

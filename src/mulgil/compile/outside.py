@@ -51,8 +51,8 @@ def open_ends(results: Sequence[Tensor]) -> list[int]:
 
 
 def is_open(t: Tensor) -> bool:
-    """Whether there is a graph behind it that can be walked: no part was released, and no array that it needs was changed in place."""
-    return t.node is not None and not any(node.spent or node.changed for node in reachable([t.node]))
+    """Whether there is a graph behind it, no part of which has been walked and released."""
+    return t.node is not None and not any(node.spent for node in reachable([t.node]))
 
 
 def joined(name: str, work: Any, inputs: Sequence[Tensor], ends: Sequence[int]) -> list[Tensor]:
