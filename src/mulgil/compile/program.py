@@ -199,7 +199,7 @@ class Program:
             self._shared[name] = Spec(llvm.render(loops), (*arguments, SHARE), language="llvm"), [[*arrays, cut] for cut in cuts]
         else:
             passed = [v for v, a in zip(values, arrays, strict=True) if a is None]
-            known = all(self._layout_known(v) for v in passed)
+            known = all(v.kind == "input" for v in passed)
             spec = Spec(llvm.render(loops), tuple(arguments), language="llvm")
             self._specs[name] = spec, arrays, None if known else self._by_layout(kernel, passed, tuple(arguments))
         self.kernels[name] = text.render(loops, name)
@@ -212,9 +212,6 @@ class Program:
         array = self._scope.get(self._name(value))
         layout = array if array is not None else self._layouts.get(id(value))
         return None if layout is None or layout.flags.c_contiguous else layout.strides
-
-    def _layout_known(self, value: Value) -> bool:
-        return value.kind == "input"
 
     def _by_layout(self, kernel: Kernel, passed: list[Value], arguments: tuple[Argument, ...]) -> Callable[[tuple], Spec]:
         """The kernel for other strides of the arrays that it is passed."""
